@@ -11,13 +11,10 @@ import numpy as np
 
 from visionloop.components.evaluate.coco import CocoMeasurement
 from visionloop.components.evaluate.kinds import Judged, Kinds, dominating
-from visionloop.components.evaluate.scenes import Scene, scene_of
+from visionloop.components.evaluate.scenes import Scene, scenes_of
 from visionloop.components.evaluate.shapes import compared_by, overlaps, shape_of
-from visionloop.components.evaluate.truth import model_positions, true_object
 from visionloop.data.annotations.crowds import SHARE
-from visionloop.data.annotations.images import images
-from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
-from visionloop.data.annotations.tables import Annotations, named
+from visionloop.data.annotations.tables import Annotations
 from visionloop.training.measurement import LEAST_CONFIDENCE
 from visionloop.training.trainers import Prediction, PredictionSettings
 
@@ -59,24 +56,8 @@ class Examples:
         self.coco = CocoMeasurement(classes, self._by)
         self._worst: dict[str, list[tuple[float, str, Example]]] = {}
         self._whole_images = dataset.task == "classification"
-        positions = model_positions(class_order(dataset), classes)
-        index = {class_id: positions[position] for class_id, position in class_index(dataset).items()}
-        points = keypoint_names(dataset) or ()
-        # Of a million images only those that are looked at become objects.
-        wanted = images(dataset, np.flatnonzero(named(dataset.images["file_name"], names)))
-        self._truth: dict[str, tuple[Prediction, ...]] = {}
-        self._scenes: dict[str, Scene] = {}
-        for image in wanted:
-            truth = [
-                (annotation, entry)
-                for annotation in image.annotations
-                if not annotation.iscrowd
-                and (position := index[annotation.class_id]) is not None
-                and (entry := true_object(position, annotation, image, dataset.task, points)) is not None
-            ]
-            self._truth[image.file_name] = tuple(entry for _, entry in truth)
-            if not self._whole_images:
-                self._scenes[image.file_name] = scene_of(image, truth, index, self._by)
+        self._scenes = scenes_of(dataset, classes, names, self._by)
+        self._truth = {name: scene.truth for name, scene in self._scenes.items()}
 
     @property
     def settings(self) -> PredictionSettings:

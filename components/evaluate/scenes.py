@@ -6,10 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from visionloop.components.evaluate.crowds import box_of_region
 from visionloop.components.evaluate.shapes import By, Picture, Shape, area_of, mask_of, mask_of_runs, shape_of
+from visionloop.components.evaluate.truth import model_positions, true_object
 from visionloop.data.annotations.classes import IGNORED
-from visionloop.data.annotations.images import Annotation, Image
+from visionloop.data.annotations.images import Annotation, Image, images
+from visionloop.data.annotations.labels import class_index, class_order, keypoint_names
+from visionloop.data.annotations.tables import Annotations, named
 from visionloop.training.trainers import Prediction
 
 
@@ -38,6 +43,32 @@ class Scene:
     shapes: tuple[Shape, ...]
     areas: tuple[float, ...]
     regions: tuple[Region, ...]
+
+
+def scenes_of(dataset: Annotations, classes: Sequence[str], names: Sequence[str], by: By) -> dict[str, Scene]:
+    """What is true of some images, by file name.
+
+    Args:
+        dataset: The dataset.
+        classes: The model's own class names.
+        names: The images' file names.
+        by: What objects are compared by.
+    """
+    positions = model_positions(class_order(dataset), classes)
+    index = {class_id: positions[position] for class_id, position in class_index(dataset).items()}
+    points = keypoint_names(dataset) or ()
+    scenes = {}
+    # Of a million images only those that are looked at become objects.
+    for image in images(dataset, np.flatnonzero(named(dataset.images["file_name"], names))):
+        truth = [
+            (annotation, entry)
+            for annotation in image.annotations
+            if not annotation.iscrowd
+            and (position := index[annotation.class_id]) is not None
+            and (entry := true_object(position, annotation, image, dataset.task, points)) is not None
+        ]
+        scenes[image.file_name] = scene_of(image, truth, index, by)
+    return scenes
 
 
 def scene_of(

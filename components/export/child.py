@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
+from visionloop.components.evaluate.scenes import Scene
 from visionloop.components.export.formats import Wanted
 from visionloop.components.export.making import Described, make
 from visionloop.components.export.result import ExportResult, Speed
@@ -38,7 +39,7 @@ PROGRESS, ANSWER = "progress", "answer.json"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """An export to make; ``pictures`` are files, ``folder`` is where the export is written."""
+    """An export to make; ``pictures`` are files, ``scenes`` what is true of each, ``folder`` is where the export is written."""
 
     trainer: str
     checkpoint: str
@@ -47,6 +48,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     described: Described
     pictures: list[str]
     folder: str
+    scenes: list[Scene] = []
     run: str = ""
     trace_id: str = ""
 
@@ -161,7 +163,7 @@ def answered(job: Job, progress: Path) -> Answer:
     try:
         trainer, wanted = catalog.trainer(job.trainer), Wanted(job.format, job.precision)
         folder = Path(job.folder)
-        made = make(trainer, Path(job.checkpoint), wanted, job.described, _pictures(job), folder, advanced)
+        made = make(trainer, Path(job.checkpoint), wanted, job.described, _pictures(job), folder, advanced, job.scenes)
     except VisionloopError as error:
         return Answer(problem=error.sentence.rstrip("."), again=error.exit_code in RETRYABLE)
     except BaseException as error:

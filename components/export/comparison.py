@@ -65,18 +65,18 @@ def _missing(first: Rows, second: Rows) -> Difference:
         box = first.boxes[row]
         if _area(box[None])[0] < LEAST_AREA:
             continue
-        overlaps = _overlaps(box, second.boxes)
-        near = np.flatnonzero(overlaps >= SAME)
+        shared = overlaps(box, second.boxes)
+        near = np.flatnonzero(shared >= SAME)
         if not len(near):
-            found = found.joined(Difference(overlap=float(overlaps.max(initial=0.0)), objects=1))
+            found = found.joined(Difference(overlap=float(shared.max(initial=0.0)), objects=1))
             continue
         scores = np.abs(second.scores[near, index] - first.scores[row, index])
-        best = near[np.lexsort((-overlaps[near], np.round(scores, 4)))[0]]
+        best = near[np.lexsort((-shared[near], np.round(scores, 4)))[0]]
         further = 0.0
         if first.further is not None and second.further is not None:
             further = _largest(first.further[row], second.further[best])
         score = float(abs(second.scores[best, index] - first.scores[row, index]))
-        found = found.joined(Difference(float(overlaps[best]), score, further, 1))
+        found = found.joined(Difference(float(shared[best]), score, further, 1))
     return found
 
 
@@ -94,7 +94,7 @@ def _area(boxes: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(sides[:, 0] * sides[:, 1], np.float64)
 
 
-def _overlaps(box: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.float64]:
+def overlaps(box: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.float64]:
     """The intersection over union of a box with each of others."""
     shared = np.concatenate([np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])], 1)
     shared_area = _area(shared)

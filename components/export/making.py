@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from visionloop.components.evaluate.scenes import Scene
+from visionloop.components.export import quality
 from visionloop.components.export.comparison import Difference, difference
 from visionloop.components.export.formats import Wanted, exporter
+from visionloop.components.export.quality import Quality
 from visionloop.components.export.result import ExportResult, Speed
 from visionloop.core import packages
 from visionloop.core.canonical import sha256
@@ -26,6 +29,12 @@ from visionloop.training.trainers import Exported, Trainer
 
 #: What an export of full precision may differ by: the overlap of boxes, a score, and any other number.
 LEAST_OVERLAP, MOST_SCORE, MOST_FURTHER = 0.98, 0.01, 0.5
+
+#: On how many pictures, the first, every object is compared: of a thousand some box is always suppressed in one and not in the other.
+COMPARED = 64
+
+#: By how much the metric of an export may differ from the model's, by precision.
+MOST_METRIC = {"fp32": 0.005}
 
 #: How many pictures are drawn where none are named.
 DRAWN = 8
@@ -75,6 +84,7 @@ def make(
     pictures: Iterable[NDArray[np.uint8]],
     folder: Path,
     advanced: Advanced = lambda _: None,
+    scenes: Sequence[Scene] = (),
 ) -> tuple[Path, ExportResult, Speed]:
     """Exports a model, and runs the file beside it.
 
@@ -86,6 +96,7 @@ def make(
         pictures: In RGB, one at least.
         folder: Where the file is written.
         advanced: Called after each picture.
+        scenes: What is true of each picture; without it both are only compared.
 
     Returns:
         The file, how it was found, and how fast both are.
@@ -95,8 +106,11 @@ def make(
     """
     exported = exporter(trainer, wanted.format).export(checkpoint, wanted.format, folder)
     describe(exported, described, trainer)
-    found, number, speed = _run(exported, pictures, advanced)
-    data, reason = exported.file.read_bytes(), refusal(found)
+    own, its = Quality(exported, described.classes), Quality(exported, described.classes)
+    found, number, speed = _run(exported, pictures, advanced, scenes, (own, its))
+    value, model_value = its.value(), own.value()
+    data, reason = exported.file.read_bytes(), refusal(found, wanted.precision, value, model_value)
+    metric = quality.WHOLE if described.task == "classification" else quality.BOXES
     result = ExportResult(
         format=wanted.format,
         precision=wanted.precision,
@@ -109,12 +123,17 @@ def make(
         least_overlap=_finite(found.overlap),
         score_difference=_finite(found.score),
         further_difference=_finite(found.further),
+        metric=metric if value is not None else "",
+        value=value,
+        model_value=model_value,
     )
     return exported.file, result, speed
 
 
-def refusal(found: Difference) -> str:
-    """Why an export with these differences is refused; empty where it is not."""
+def refusal(
+    found: Difference, precision: str = "fp32", value: float | None = None, model_value: float | None = None
+) -> str:
+    """Why an export with these differences, and these values of the metric where it was measured, is refused; empty where it is not."""
     reasons = []
     if not found.overlap >= LEAST_OVERLAP:
         reasons.append(f"boxes overlap by {found.overlap:.4f} only ({LEAST_OVERLAP} at least)")
@@ -122,12 +141,16 @@ def refusal(found: Difference) -> str:
         reasons.append(f"confidences differ by {found.score:.4f} ({MOST_SCORE} at most)")
     if not found.further <= MOST_FURTHER:
         reasons.append(f"masks or keypoints differ by {found.further:.4f} ({MOST_FURTHER} at most)")
+    most = MOST_METRIC[precision]
+    if value is not None and model_value is not None and not abs(value - model_value) <= most:
+        reasons.append(f"its metric is {value:.4f}, the model's {model_value:.4f} ({most} more or less at most)")
     return "; ".join(reasons)
 
 
-def tolerance() -> dict[str, float]:
+def tolerance(precision: str) -> dict[str, float]:
     """The limits of ``refusal``, as a key has them."""
-    return {"least_overlap": LEAST_OVERLAP, "score": MOST_SCORE, "further": MOST_FURTHER}
+    limits = {"least_overlap": LEAST_OVERLAP, "score": MOST_SCORE, "further": MOST_FURTHER}
+    return limits | {"metric": MOST_METRIC[precision]}
 
 
 def describe(exported: Exported, described: Described, trainer: Trainer) -> None:
@@ -164,9 +187,16 @@ def drawn() -> list[NDArray[np.uint8]]:
 
 
 def _run(
-    exported: Exported, pictures: Iterable[NDArray[np.uint8]], advanced: Advanced
+    exported: Exported,
+    pictures: Iterable[NDArray[np.uint8]],
+    advanced: Advanced,
+    scenes: Sequence[Scene],
+    measured: tuple[Quality, Quality],
 ) -> tuple[Difference, int, Speed]:
-    """The differences on all pictures, the number of these, and the median times of the file and of the model."""
+    """The differences on the first pictures, the number of all, and the median times of the file and of the model.
+
+    Adds what both find where something is true of the pictures: to the first of ``measured`` the model's, to the second the file's.
+    """
     with _installed():
         import onnxruntime
     session = onnxruntime.InferenceSession(str(exported.file), providers=["CPUExecutionProvider"])
@@ -179,7 +209,12 @@ def _run(
             exported.reference(inputs)
         expected = _timed(lambda: exported.reference(inputs), model_times)  # noqa: B023 (called at once)
         outputs = _timed(lambda: session.run(None, {entry.name: inputs}), times)  # noqa: B023
-        found = found.joined(difference(exported.rows(expected), exported.rows(outputs)))
+        both = exported.rows(expected), exported.rows(outputs)
+        if number <= COMPARED:
+            found = found.joined(difference(*both))
+        if scenes and (both[0].boxes is None or exported.located is not None):
+            for quality_of, rows in zip(measured, both, strict=True):
+                quality_of.add(rows, scenes[number - 1], pixels.shape[:2])
         advanced(number)
     speed = Speed(latency_ms=statistics.median(times), model_latency_ms=statistics.median(model_times))
     return found, len(times), speed

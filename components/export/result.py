@@ -37,6 +37,9 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
         least_overlap: The least overlap (IoU) of an object's two boxes; None where nothing was compared.
         score_difference: The largest difference of a confidence; None where nothing was compared, or it is not finite.
         further_difference: The same of another output: a keypoint in pixels of the input, a mask.
+        metric: What both were measured by on the labels of these images; empty where they were not.
+        value: What the file has; None where it was not measured.
+        model_value: What the model itself has by the same measurement.
     """
 
     schema: int = 1
@@ -51,6 +54,9 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     least_overlap: float | None = None
     score_difference: float | None = None
     further_difference: float | None = None
+    metric: str = ""
+    value: float | None = None
+    model_value: float | None = None
 
     @property
     def wanted(self) -> Wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import uuid
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from visionloop.components.convert.converted import Converted
+from visionloop.components.convert.converted import Converted, IndexEntry
 from visionloop.components.evaluate import operating
+from visionloop.components.evaluate.examples import LIMIT
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
+from visionloop.components.evaluate.scenes import Scene, scenes_of
 from visionloop.components.export import child
 from visionloop.components.export.formats import Wanted, exporter, parse_exports
 from visionloop.components.export.making import Described, check_packages, tolerance
@@ -37,8 +40,8 @@ EXPORTS = "exports"
 #: The parameter that counts how often a list was made: its exports may be gone, or damaged.
 AGAIN = "again"
 
-#: The most images that an export is run on; of more the first ones count.
-MOST_IMAGES = 64
+#: The most images that an export is run on, the first by file name: those that evaluate's COCO figures are of.
+MOST_IMAGES = LIMIT
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class ExportStage:
                 "imgsz": Parameter(training.receipt.parameters["imgsz"].value, "training"),
                 "split": Parameter(result.split, "evaluation"),
                 "operating_point": Parameter(described.operating_point, "evaluation"),
-                "tolerance": Parameter(tolerance(), "default"),
+                "images": Parameter(MOST_IMAGES, "default"),
             },
             loaded=Loaded(
                 training, Converted(converted), Snapshot(snapshot), trainer, described, result.split, exports
@@ -141,7 +144,11 @@ class ExportStage:
         kept = {name: entry for name, entry in resolution.parameters.items() if name not in (EXPORTS, AGAIN)}
         one = Resolution[Loaded](
             inputs=resolution.inputs,
-            parameters={**kept, EXPORT: Parameter(wanted.text, "argument")},
+            parameters={
+                **kept,
+                EXPORT: Parameter(wanted.text, "argument"),
+                "tolerance": Parameter(tolerance(wanted.precision), "default"),
+            },
             loaded=resolution.loaded,
         )
         key = key_of(self, one)
@@ -179,6 +186,7 @@ class ExportStage:
             precision=wanted.precision,
             described=loaded.described,
             pictures=inputs.pictures,
+            scenes=inputs.scenes,
             folder=str(work / "export"),
             run=context.run.name,
             trace_id=context.trace_id,
@@ -223,21 +231,27 @@ class _Inputs:
         return self.loaded.training.fetch("best", self.work / name)
 
     @cached_property
+    def entries(self) -> list[IndexEntry]:
+        """The images that both are run on."""
+        every = (entry for entry in self.loaded.converted.index() if entry.split == self.loaded.split)
+        return list(itertools.islice(every, MOST_IMAGES))
+
+    @cached_property
     def pictures(self) -> list[str]:
-        """The files of the images that both are run on."""
+        """Their files."""
         loaded, view = self.loaded, self.work / "dataset"
-        few = {loaded.split: MOST_IMAGES}
-        loaded.converted.view(
-            loaded.snapshot,
-            view,
-            ImageCache.of_environment(),
-            (loaded.split,),
-            self.context.fetched,
-            label_files=False,
-            few=few,
-        )
-        files = (view / entry.path for entry in loaded.converted.index() if entry.split == loaded.split)
-        return [str(file) for file in files if file.exists()]
+        wanted = {entry.file_name for entry in self.entries}
+        others = {entry.file_name for entry in loaded.converted.index()} - wanted
+        cache, fetched = ImageCache.of_environment(), self.context.fetched
+        loaded.converted.view(loaded.snapshot, view, cache, (loaded.split,), fetched, without=others, label_files=False)
+        return [str(view / entry.path) for entry in self.entries]
+
+    @cached_property
+    def scenes(self) -> list[Scene]:
+        """What is true of each."""
+        names = [entry.file_name for entry in self.entries]
+        by_name = scenes_of(self.loaded.snapshot.annotations, self.loaded.described.classes, names, "bbox")
+        return [by_name[name] for name in names]
 
 
 def _described(evaluated: EvaluationResult, evaluation: Result, training: Result, converted: Result) -> Described:

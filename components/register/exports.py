@@ -18,7 +18,20 @@ from visionloop.core.storage import Prefix, open_prefix
 FOLDER = "exports"
 
 #: The head of the table of exports in a card.
-HEAD = ("export", "", "bytes", "objects", "least overlap", "confidence", "other", "ms an image", "the model's")
+HEAD = (
+    "export",
+    "",
+    "metric",
+    "its",
+    "the model's",
+    "bytes",
+    "objects",
+    "least overlap",
+    "confidence",
+    "other",
+    "ms an image",
+    "the model's",
+)
 
 
 @dataclass(frozen=True)
@@ -31,11 +44,14 @@ class Export:
     def row(self) -> tuple[str, ...]:
         """Its row of the table: how it was found, the largest differences, and the median times."""
         found, timings = self.found, self.receipt.receipt.timings
+        values = (found.value, found.model_value)
         differences = (found.least_overlap, found.score_difference, found.further_difference)
         times = (timings.get(name) for name in ("latency_median_seconds", "model_latency_median_seconds"))
         return (
             found.wanted.text,
             "accepted" if found.accepted else f"refused: {found.reason}",
+            found.metric or "not measured",
+            *("" if value is None else f"{value:.4f}" for value in values),
             f"{found.size:,}" if found.size else "",
             f"{found.objects:,}" if found.pictures else "",
             *("" if value is None else f"{value:.4f}" for value in differences),

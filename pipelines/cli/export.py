@@ -81,7 +81,7 @@ def exported(model: str, format: str, out: Path, images: Sequence[str], command:
         OSError: If the file can't be put there.
     """
     from visionloop.components.export.formats import exporter
-    from visionloop.components.export.stage import MOST_IMAGES
+    from visionloop.components.export.making import COMPARED
     from visionloop.registry import resolve
     from visionloop.registry.loaded import loaded
     from visionloop.training import catalog
@@ -92,7 +92,7 @@ def exported(model: str, format: str, out: Path, images: Sequence[str], command:
         version = resolve.named(model, registry)
         uri, description = resolve.describe(version, registry)
         exporter(catalog.trainer(description.trainer), format)
-        pictures = [_decoded(picture) for picture in named(images, _refuse)[:MOST_IMAGES]]
+        pictures = [_decoded(picture) for picture in named(images, _refuse)[:COMPARED]]
         stack.enter_context(stdout_to_stderr())
         return _export(stack.enter_context(loaded(version, uri, description)), format, pictures, out)
 

@@ -12,7 +12,6 @@ from documents import ROOT
 from untrained import CLASSES, photograph, register
 
 from visionloop.components.export import comparison, making
-from visionloop.components.export.stage import MOST_IMAGES
 from visionloop.pipelines.cli.main import application
 from visionloop.registry import Registry
 from visionloop.training.pytorch.exporting import OPSET
@@ -50,7 +49,7 @@ def test_the_page_has_the_limits_of_the_code() -> None:
         f"| difference of a confidence, for each class | {making.MOST_SCORE} at most |",
         f"a mask | {making.MOST_FURTHER} at most |",
         f"The {comparison.MOST} most confident objects",
-        f"the first {MOST_IMAGES} images count",
+        f"the first {making.COMPARED} images count",
         f"opset {OPSET}",
     ):
         assert text in PAGE, text

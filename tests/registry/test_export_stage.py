@@ -36,6 +36,7 @@ class ExportingTrainer(ToyTrainer):
     def __init__(self, error: float = 0.0) -> None:
         super().__init__()
         self.error, self.exported = error, 0
+        self.located: Callable[[NDArray[Any], tuple[int, int]], NDArray[Any]] | None = lambda boxes, size: boxes
 
     def export(self, checkpoint: Path, format: str, folder: Path) -> Exported:
         """A graph whose outputs depend on nothing."""
@@ -64,7 +65,8 @@ class ExportingTrainer(ToyTrainer):
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
         onnx.save(model, str(folder / "model.onnx"))
-        return Exported(folder / "model.onnx", {"size": [SIZE, SIZE]}, _prepared, lambda _: FOUND, _rows)
+        located = self.located
+        return Exported(folder / "model.onnx", {"size": [SIZE, SIZE]}, _prepared, lambda _: FOUND, _rows, located)
 
 
 def _prepared(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -129,6 +131,8 @@ def test_an_export_has_key_and_receipt_of_its_own_and_is_made_once(
     assert set(receipt.timings) == {"seconds", "latency_median_seconds", "model_latency_median_seconds"}
     found = json.loads(one.read("export"))
     assert (found["pictures"], found["objects"], found["accepted"]) == (2, 16, True)
+    assert found["metric"] == "mAP50-95"
+    assert 0 < found["value"] == found["model_value"] < 1
     assert (found["size"], found["sha256"]) == (receipt.outputs["model"].size, receipt.outputs["model"].sha256)
     # The file says what is needed to use it, and neither a version nor a time.
     import onnx
@@ -168,7 +172,7 @@ def test_register_puts_what_is_accepted_beside_the_version_and_names_it(prepared
     }
     card = published(registered).read("card").decode()
     assert "## Exports" in card
-    assert "| onnx:fp32 | accepted | " in card
+    assert "| onnx:fp32 | accepted | mAP50-95 | 0." in card
     assert prepared.register(evaluation, name, exports=published(exported).uri).reused
 
     # What is there stays, whatever a later run exports.
@@ -176,6 +180,19 @@ def test_register_puts_what_is_accepted_beside_the_version_and_names_it(prepared
     (there / "export.json").write_bytes(b"{}")
     prepared.register(evaluation, name, exports=published(exported).uri, force=True)
     assert (there / "model.onnx").read_bytes() == b"in use"
+
+
+@pytest.mark.usefixtures("mlflow_uri")
+def test_a_trainer_that_does_not_say_where_its_boxes_lie_is_compared_alone(
+    prepared: Prepared, toy: ExportingTrainer, name: str
+) -> None:
+    toy.located = None
+    evaluation = prepared.evaluate(prepared.train(), name)
+    exported = export(prepared, evaluation)
+    (listed,) = read(published(exported))
+    assert (listed.result.accepted, listed.result.metric, listed.result.value) == (True, "", None)
+    card = published(prepared.register(evaluation, name, exports=published(exported).uri)).read("card").decode()
+    assert "| onnx:fp32 | accepted | not measured |" in card
 
 
 @pytest.mark.usefixtures("mlflow_uri")

@@ -20,6 +20,9 @@ from visionloop.training.trainers import Exported, Rows
 #: Of the graph's operators: every runtime of the last years has them.
 OPSET = 18
 
+#: Boxes of the input of a picture of this height and width, in pixels of the picture.
+Located = Callable[[NDArray[Any], tuple[int, int]], NDArray[Any]]
+
 #: The name of the graph's input, 1 × 3 × side × side.
 INPUT = "images"
 
@@ -33,12 +36,14 @@ class Graph:
         outputs: Their names.
         rows: What they say.
         ragged: Whether the outputs' first side is the number of objects, and not the picture's.
+        suppressed: Whether no two rows are the same object.
     """
 
     module: nn.Module
     outputs: tuple[str, ...]
     rows: Callable[[Sequence[NDArray[Any]]], Rows]
     ragged: bool = False
+    suppressed: bool = True
 
 
 class _Probabilities(nn.Module):
@@ -63,6 +68,7 @@ def exported(
     preprocessing: Mapping[str, Any],
     prepared: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
     folder: Path,
+    located: Located | None = None,
 ) -> Exported:
     """Writes a graph as ONNX into a folder.
 
@@ -72,6 +78,7 @@ def exported(
         preprocessing: How a picture becomes an input, in words.
         prepared: The same as a function.
         folder: Where ``model.onnx`` is written.
+        located: Where boxes of an input lie in its picture.
 
     Raises:
         InvalidConfig: If a package is missing, or torch can't write the graph.
@@ -105,4 +112,5 @@ def exported(
         outputs = module(torch.from_numpy(inputs))
         return [output.numpy() for output in ((outputs,) if isinstance(outputs, Tensor) else outputs)]
 
-    return Exported(file, {"size": [side, side], **preprocessing}, prepared, reference, graph.rows)
+    described = {"size": [side, side], **preprocessing}
+    return Exported(file, described, prepared, reference, graph.rows, located, graph.suppressed)

@@ -325,6 +325,9 @@ class Exported:
         prepared: Makes an input, 1 × 3 × height × width, of a picture (height × width × 3 in RGB).
         reference: The outputs of the model itself for an input, in the order of the file's.
         rows: What outputs say.
+        located: Boxes (N × 4) of the input of a picture of this height and width, in pixels of the picture; without it, or for whole
+            images, how good the model is as a detector is not measured.
+        suppressed: Whether no two rows are the same object.
     """
 
     file: Path
@@ -332,6 +335,8 @@ class Exported:
     prepared: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     reference: Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
     rows: Callable[[Sequence[NDArray[Any]]], Rows]
+    located: Callable[[NDArray[Any], tuple[int, int]], NDArray[Any]] | None = None
+    suppressed: bool = True
 
 
 @runtime_checkable

@@ -65,7 +65,7 @@ class LoadedDetector(LoadedModel[Detector]):
         return (
             super().exported(folder)
             if graph is None
-            else exporting.exported(graph, self.imgsz, FITTED, _prepared(self.imgsz), folder)
+            else exporting.exported(graph, self.imgsz, FITTED, _prepared(self.imgsz), folder, _located(self.imgsz))
         )
 
     @torch.no_grad()
@@ -103,3 +103,14 @@ def _prepared(side: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         return square.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
 
     return prepared
+
+
+def _located(side: int) -> exporting.Located:
+    """Takes boxes of the input to the picture, as `LoadedDetector.see` does."""
+
+    def located(boxes: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+        height, width = size
+        across, down = pictures.scaled(width, height, side)
+        return boxes * np.array([width / across, height / down] * 2, np.float32)
+
+    return located

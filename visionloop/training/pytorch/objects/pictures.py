@@ -49,10 +49,15 @@ class Targets:
 def fitted(pixels: Pixels, side: int) -> tuple[Pixels, float, float]:
     """A picture scaled so that its longer side is ``side``, and by how much it was scaled across and down."""
     height, width = pixels.shape[:2]
-    across, down = Reduction(side, "linear").size(width, height)
+    across, down = scaled(width, height, side)
     if (across, down) != (width, height):
         pixels = cv2.resize(pixels, (across, down), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     return pixels, pixels.shape[1] / width, pixels.shape[0] / height
+
+
+def scaled(width: int, height: int, side: int) -> tuple[int, int]:
+    """The width and height of a picture whose longer side becomes ``side``."""
+    return Reduction(side, "linear").size(width, height)
 
 
 def padded(pixels: Pixels, side: int) -> Pixels:

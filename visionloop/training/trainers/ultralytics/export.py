@@ -68,8 +68,8 @@ def exported(checkpoint: Path, folder: Path) -> Exported:
         return exporting.exported(graph, side, CLASSIFIED, _classified(side), folder)
     whole = bool(getattr(model.model[-1], "end2end", False))
     outputs = ("output0", "output1") if task == "segmentation" else ("output0",)
-    graph = Graph(_Flat(model), outputs, lambda found: _rows(found, classes, whole))
-    return exporting.exported(graph, side, LETTERBOX, _letterboxed(side), folder)
+    graph = Graph(_Flat(model), outputs, lambda found: _rows(found, classes, whole), suppressed=whole)
+    return exporting.exported(graph, side, LETTERBOX, _letterboxed(side), folder, _located(side))
 
 
 def _rows(outputs: Sequence[NDArray[Any]], classes: int, whole: bool) -> Rows:
@@ -93,6 +93,17 @@ def _letterboxed(side: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]
         return np.ascontiguousarray(square.transpose(2, 0, 1)[None]).astype(np.float32) / np.float32(255)
 
     return prepared
+
+
+def _located(side: int) -> exporting.Located:
+    """Takes boxes of the square to the picture in its middle."""
+    box = library().data.augment.LetterBox((side, side), auto=False)
+
+    def located(boxes: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+        placed = box.get_params({"img": np.broadcast_to(np.uint8(0), (*size, 3))})
+        return (boxes - np.array([placed["left"], placed["top"]] * 2, np.float32)) / np.float32(placed["ratio"][0])
+
+    return located
 
 
 def _classified(side: int) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
