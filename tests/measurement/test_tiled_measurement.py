@@ -24,7 +24,7 @@ _DEFAULTS = PredictionSettings()
 class Blobs:
     """Finds what is bright, but for what is small beside the picture; its keypoint is the upper left corner."""
 
-    classes = ("bright",)
+    classes: tuple[str, ...] = ("bright",)
 
     def predict(
         self, images: Iterable[NDArray[np.uint8]], settings: PredictionSettings = _DEFAULTS
@@ -70,8 +70,10 @@ def test_small_objects_count_where_tiles_show_them(folder: Path, task: str, keyp
     done: list[tuple[int, int]] = []
 
     def measured(tile: int) -> float:
-        told = done.clear() or (lambda *now: done.append(now))
-        evaluation = measured_in_tiles(Blobs(), tile, folder, "test", task, keypoints, 0.001, told)
+        done.clear()
+        evaluation = measured_in_tiles(
+            Blobs(), tile, folder, "test", task, keypoints, 0.001, lambda number, total: done.append((number, total))
+        )
         assert list(evaluation.files) == ["images/test/a.png", "images/test/b.png"]
         assert evaluation.images == 2
         return evaluation.metrics[metric]

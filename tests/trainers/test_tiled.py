@@ -22,7 +22,7 @@ SEEN = 0.05
 class Blobs:
     """Finds what is bright, but for what is small beside the picture: the larger, the more confident."""
 
-    classes = ("dim", "bright")
+    classes: tuple[str, ...] = ("dim", "bright")
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, int]] = []
