@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
 from visionloop.pipelines.environment import setting
 from visionloop.pipelines.parameters import settings_in
@@ -44,6 +45,20 @@ def measured_here(arguments: Mapping[str, Any]) -> dict[str, Any]:
         return dict(arguments)
     task = {} if arguments.get("snapshot") or arguments.get("task") else {"task": model.task}
     return {**arguments, "model": model.label, **task}
+
+
+def measured_from_outside(arguments: Mapping[str, Any]) -> None:
+    """Checks a run of a cluster that measures a model, as far as its arguments alone say it. Raises as ``measured_here``."""
+    from visionloop.components.evaluate.measuring import is_registered
+    from visionloop.components.snapshot.preflight import FROM_OUTSIDE, preflight_of_measurement
+
+    model = str(arguments["model"])
+    if not is_registered(model) and ("://" not in model or model.startswith("file://")):
+        raise InvalidConfig(
+            f"--model {model} lies on this machine, where no pod of an engine can reach it; give NAME/VERSION, NAME@ALIAS or an s3:// URI."
+        )
+    notices, _ = preflight_of_measurement(arguments, FROM_OUTSIDE, os.environ)
+    _tell(notices)
 
 
 def predicted_here(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -204,6 +204,9 @@ class Measurement(Data):
     ] = None
 
     tile: Annotated[str | None, typer.Option(metavar="SIZE", help=TILE)] = None
+    trainer: Annotated[
+        str | None, typer.Option(help="On an engine, the trainer whose image measures (default: the form's).")
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
         """The pipeline's arguments; raises as ``Data.arguments``, and for a split, a setting or a tile that can't be used."""
@@ -221,6 +224,7 @@ class Measurement(Data):
             **({"split_name": self.split_name} if self.split_name else {}),
             **({"settings": settings} if settings else {}),
             **({"tile": self.tile} if self.tile else {}),
+            **({"trainer": self.trainer} if self.trainer else {}),
         }
 
 

@@ -64,9 +64,11 @@ def evaluate(measurement: Measurement, execution: Execution, output: Output = No
     Example: visionloop run evaluate --model sample-digits@champion --dataset s3://datasets/sample-digits --workspace s3://visionloop/demo
     """
     engine, order = execution.order("measure", measurement.arguments())
-    if engine.cluster or order.options.get("runner"):
+    if order.options.get("runner"):
+        raise InvalidConfig("run evaluate works in processes of this machine, or on an engine: leave out --runner.")
+    if measurement.trainer and not engine.cluster:
         raise InvalidConfig(
-            "run evaluate works in processes of this machine: leave out --engine and --runner, or start the pipeline visionloop-measure at the engine."
+            "--trainer is for an engine; here a registered model has its own, and a checkpoint takes --set trainer=NAME."
         )
     notice(started(engine, order))
     show_end(engine.run(order), output)

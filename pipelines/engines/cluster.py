@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from visionloop.core.errors import InvalidConfig, Terminated, UserStopped, VisionloopError
@@ -12,7 +12,13 @@ from visionloop.data.datasets import parse_datasets
 from visionloop.pipelines.engines import Order
 from visionloop.pipelines.following.record import tell_cancelled
 from visionloop.pipelines.following.state import ENDED, Place, RemoteRun
-from visionloop.pipelines.preflight import check_from_outside, predicted_from_outside
+from visionloop.pipelines.preflight import check_from_outside, measured_from_outside, predicted_from_outside
+
+#: What is looked at before a pipeline is submitted, where it is not what a training takes.
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
+    "measure": measured_from_outside,
+    "predict": predicted_from_outside,
+}
 
 
 class ClusterEngine(ABC):
@@ -62,7 +68,7 @@ class ClusterEngine(ABC):
         from visionloop.pipelines.following.follow import follow
 
         check_reachable(order.arguments)
-        (predicted_from_outside if order.pipeline == "predict" else check_from_outside)(order.arguments)
+        _CHECKS.get(order.pipeline, check_from_outside)(order.arguments)
         try:
             submitted = self.submit(order)
         except (KeyboardInterrupt, Terminated) as asked_to_end:

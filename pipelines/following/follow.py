@@ -119,7 +119,9 @@ def _goes_on(remote: RemoteRun) -> str:
 
 def stages_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """The stages of the pipeline that a run has these arguments of."""
-    return STAGES_OF["predict" if "images" in arguments else "train"]
+    if "images" in arguments:
+        return STAGES_OF["predict"]
+    return STAGES_OF["measure" if "model" in arguments and "model_name" not in arguments else "train"]
 
 
 def _read_whole(record: Record, stages: tuple[str, ...]) -> dict[str, StageRecord] | None:

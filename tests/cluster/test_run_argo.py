@@ -104,6 +104,18 @@ def test_a_run_is_found_by_its_trace_id_and_its_dataset(cluster: Cluster, name: 
         assert name in kubectl("-n", cluster.namespace, "get", "workflows", "-l", label, "-o", "name")
 
 
+def test_the_champion_is_measured_from_here(
+    cluster: Cluster, variables: dict[str, str], dataset: str, piped: subprocess.CompletedProcess[str]
+) -> None:
+    model = f"{summary(piped)['model_name']}@champion"
+    words = ["run", "evaluate", "--model", model, "--dataset", dataset, "--workspace", "s3://visionloop/followed"]
+    ended = visionloop(*words, "--split-name", "val", *at(cluster), environment=variables)
+    assert ended.returncode == 0, ended.stderr
+    output = summary(ended)
+    assert set(output["stages"]) == {"snapshot", "validate", "convert", "evaluate", "cleanup"}
+    assert (output["verdict"], output["measured"]["split"]) == ("none", "val")
+
+
 def test_ctrl_c_leaves_the_run_alone_and_says_how_to_come_back(
     cluster: Cluster, variables: dict[str, str], dataset: str, piped: subprocess.CompletedProcess[str]
 ) -> None:

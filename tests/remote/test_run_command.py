@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import typer
@@ -13,7 +14,11 @@ from typer.testing import CliRunner
 from visionloop.core.errors import InvalidConfig, VisionloopError
 from visionloop.pipelines.cli.main import application
 from visionloop.pipelines.cli.options import checks_text, policy_text
-from visionloop.pipelines.engines.cluster import check_reachable
+from visionloop.pipelines.engines import Order, engine
+from visionloop.pipelines.engines.cluster import ClusterEngine, check_reachable
+from visionloop.pipelines.following.follow import stages_of
+from visionloop.pipelines.parameters import measure_form
+from visionloop.pipelines.targets import cluster
 
 DATA = ["--dataset", "s3://datasets/d", "--workspace", "s3://results/w", "--model-name", "m"]
 
@@ -113,6 +118,41 @@ def test_checks_on_this_machine_are_out_of_a_pods_reach():
 
 def test_what_lies_in_a_store_can_be_reached():
     check_reachable({"workspace": "s3://results/w", "dataset": "s3://datasets/d", "gate": '{"floor": 0}'})
+
+
+MEASURED = ["run", "evaluate", "--dataset", "s3://datasets/d", "--workspace", "s3://results/w"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--model", "bottles@champion", "--engine", "argo"], "Nothing says where the cluster is: set KUBECONFIG"),
+        (["--model", "best.pt", "--engine", "argo"], "best.pt lies on this machine, where no pod of an engine"),
+        (["--model", "bottles@champion", "--engine", "kfp", "--split-name", "tset"], "--split-name"),
+        (["--model", "bottles@champion", "--trainer", "timm"], "--trainer is for an engine"),
+        (["--model", "bottles@champion", "--runner", "docker"], "leave out --runner"),
+    ],
+)
+def test_a_measurement_goes_to_an_engine_too(refused: Callable[..., str], words: list[str], sentence: str):
+    assert sentence in refused(*MEASURED, *words)
+
+
+def test_a_measurement_is_submitted_with_the_arguments_of_its_form(monkeypatch: pytest.MonkeyPatch):
+    orders = []
+
+    def submitted(_: ClusterEngine, order: Order) -> NoReturn:
+        orders.append(order)
+        raise InvalidConfig("That is all.")
+
+    monkeypatch.setattr(type(engine("argo")), "submit", submitted)
+    words = [*MEASURED, "--model", "s3://results/best.pt", "--set", "imgsz=64", "--trainer", "timm", "--engine", "argo"]
+    with pytest.raises(InvalidConfig, match="That is all"):
+        application(words)(words, standalone_mode=False)
+    (order,) = orders
+    assert order.pipeline == "measure"
+    assert order.arguments["settings"] == {"imgsz": "64"}
+    assert set(order.arguments) <= set(measure_form(cluster().trainers))
+    assert stages_of(order.arguments) == ("snapshot", "validate", "convert", "evaluate", "cleanup")
 
 
 def test_every_pipeline_can_be_made():
