@@ -108,6 +108,7 @@ class RunResult:
             "reason": evaluate.scalars.get("reason") if evaluate and verdict else why_without_version(self.stages),
             **_measured(evaluate),
             **_predicted(self.stages.get("predict")),
+            **_exported(self.stages.get("export")),
             "metrics": evaluation.metrics if evaluation else {},
             "reports": save_reports(self.run.run, self.stages),
             "mlflow": _page(training) or mlflow_address(),
@@ -140,6 +141,12 @@ def _measured(evaluate: StageState | None) -> dict[str, Any]:
     scalars = evaluate.scalars if evaluate else {}
     names = ("model", "split", *(["tile"] if "tile" in scalars else []))
     return {"measured": {name: scalars.get(name) for name in names}} if "model" in scalars else {}
+
+
+def _exported(export: StageState | None) -> dict[str, Any]:
+    """What became of each export, of a run that exports its model."""
+    exports = export.scalars.get("exports") if export else None
+    return {"exports": exports} if exports else {}
 
 
 def _predicted(predict: StageState | None) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def lines(summary: Mapping[str, Any]) -> Iterator[Text]:
         values = ", ".join(f"{name} {value:.3f}" for name, value in sorted(metrics.items()))
         split = (summary.get("measured") or {}).get("split") or SPLIT
         yield _line("Metrics", f"{values} on the {split} split")
+    for name, outcome in (summary.get("exports") or {}).items():
+        yield _line("Export", f"{name} {outcome}")
     if warnings := summary.get("warnings"):
         yield _line("Warnings", _warnings(warnings))
     for page in summary["reports"].values():

@@ -20,6 +20,7 @@ def test_a_run_exports_what_it_registers_and_does_it_once(trained: Trained) -> N
         "register",
         "cleanup",
     ]
+    assert first["exports"] == {"onnx:fp32": "accepted"}
     assert (first["version"], first["alias"]) == (trained.summary["version"], "champion")
     (result,) = json.loads(laptop.result("export", first["stages"]["export"]["key"]).read("exports"))
     assert result["result"]["accepted"], result
@@ -30,6 +31,7 @@ def test_a_run_exports_what_it_registers_and_does_it_once(trained: Trained) -> N
     assert sorted(Path(info.key).name for info in laptop.workspace.objects(folder)) == ["export.json", "model.onnx"]
 
     second = laptop.run(*words).expect().summary
+    assert second["exports"] == first["exports"]
     assert {stage for stage, entry in second["stages"].items() if not entry["reused"]} == {"cleanup"}
     # Without it nothing has changed.
     plain = laptop.train(trained.dataset.uri, settings=TINY).expect().summary
@@ -37,6 +39,7 @@ def test_a_run_exports_what_it_registers_and_does_it_once(trained: Trained) -> N
         stage: entry["key"] for stage, entry in before.items()
     }
     assert "export" not in plain["stages"]
+    assert "exports" not in plain
 
 
 def test_a_wrong_format_is_told_before_anything_starts(trained: Trained) -> None:

@@ -81,6 +81,8 @@ def test_it_says_where_the_time_of_its_own_training_went():
         ),
         ({"warnings": {"validate": {}}}, "Warnings none"),
         ({"stages": {"train": {**STAGE, "reused": None}}}, "Time     256 s"),
+        ({"exports": {"onnx": "accepted"}}, "Export   onnx accepted"),
+        ({"exports": {"onnx": "refused: boxes differ."}}, "Export   onnx refused: boxes differ."),
     ],
 )
 def test_each_verdict_and_gap_has_its_line(changed: dict[str, Any], line: str):
