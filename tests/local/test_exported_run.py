@@ -6,14 +6,22 @@ import json
 from pathlib import Path
 
 import pytest
-from laptop import TINY, Trained
+from laptop import TINY, Ended, Trained
 
 pytestmark = pytest.mark.matrix
 
 
+def actions(ended: Ended) -> dict[str, str]:
+    """What a plan says of each stage."""
+    return {entry["stage"]: entry["action"] for entry in ended.summary["stages"]}
+
+
 def test_a_run_exports_what_it_registers_and_does_it_once(trained: Trained) -> None:
     laptop, before = trained.laptop, trained.summary["stages"]
+    reused = {stage: "reuse" for stage in before if stage not in ("register", "cleanup")}
     words = laptop.train_command(trained.dataset.uri, "--export", "onnx", settings=TINY)
+    plan = ["plan", *words[1:]]
+    assert actions(laptop.run(*plan).expect()) == {**reused, "export": "run", "register": "follows"}
     first = laptop.run(*words).expect().summary
     assert [stage for stage, entry in first["stages"].items() if not entry["reused"]] == [
         "export",
@@ -30,6 +38,7 @@ def test_a_run_exports_what_it_registers_and_does_it_once(trained: Trained) -> N
     folder = f"models/tiny-digits/{first['version']}/exports/onnx-fp32"
     assert sorted(Path(info.key).name for info in laptop.workspace.objects(folder)) == ["export.json", "model.onnx"]
 
+    assert actions(laptop.run(*plan).expect()) == {**reused, "export": "reuse", "register": "reuse"}
     second = laptop.run(*words).expect().summary
     assert second["exports"] == first["exports"]
     assert {stage for stage, entry in second["stages"].items() if not entry["reused"]} == {"cleanup"}
