@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -191,7 +192,8 @@ def install(patch: pytest.MonkeyPatch, trainer: ToyTrainer | None = None) -> Toy
     patch.setattr(catalog, "entry_points", entry_points)
     # It is of no module that a fresh process could import.
     patch.setattr(fresh, "check_loads", lambda *_: None)
-    catalog.load.cache_clear()
+    # What was loaded before counts again once the patch ends, and this trainer no longer.
+    patch.setattr(catalog, "load", cache(catalog.load.__wrapped__))
     return trainer
 
 
