@@ -75,6 +75,33 @@ def test_the_champion_is_measured_and_nothing_is_registered(
     assert len(steps(measured, "cleanup")) == 1
 
 
+def test_the_champion_predicts_on_all_images_of_a_prefix(
+    cluster: Cluster, trained: dict[str, Any], dataset: str
+) -> None:
+    model = f"{sanitise(SETTINGS['model_name'])}@champion"
+    wanted = {"images": f"{dataset}/images", "workspace": SETTINGS["workspace"], "model": model, "write": "coco,dice"}
+    predicted = cluster.wait(cluster.submit("visionloop-predict", **wanted), phase="Succeeded")
+    (predict,) = steps(predicted, "predict")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in cluster.services.environment().items():
+            patch.setenv(variable, value)
+        result = load(outputs(predict)["receipt"], "predict")
+        assert {"predictions-00000", "coco", "dice"} <= set(result.receipt.outputs)
+        assert len(json.loads(result.read("coco"))["images"]) == result.receipt.scalars["images"]
+    assert len(steps(predicted, "cleanup")) == 1
+
+
+def test_a_run_exports_what_it_has_trained_already(cluster: Cluster, trained: dict[str, Any], dataset: str) -> None:
+    exported = cluster.wait(cluster.submit(dataset=dataset, export="onnx", **SETTINGS), phase="Succeeded")
+    assert steps(exported, "train") == steps(exported, "evaluate") == [], cluster.account(exported)
+    (export,), (register,) = steps(exported, "export"), steps(exported, "register")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in cluster.services.environment().items():
+            patch.setenv(variable, value)
+        assert load(outputs(export)["receipt"], "export").receipt.scalars["exports"] == {"onnx:fp32": "accepted"}
+    assert outputs(register)["version"] == outputs(steps(trained, "register")[0])["version"]
+
+
 def test_wrong_data_ends_at_once_with_its_sentence(cluster: Cluster) -> None:
     failed = cluster.wait(cluster.submit(dataset="s3://datasets/nothing", **SETTINGS), phase="Failed")
     assert len(steps(failed, "snapshot")) == 1, cluster.account(failed)
