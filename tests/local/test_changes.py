@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 
 import laptop as machine
@@ -191,4 +190,4 @@ def test_force_computes_one_stage_again_and_what_it_gives_is_the_same(toy_traine
 
 def test_force_of_no_stage_is_refused(toy_trained: Trained):
     sentence = toy_trained.laptop.train(toy_trained.dataset.uri, "--force", "training").refused(78)
-    assert json.dumps(STAGES)[1:-1].replace('"', "") in sentence
+    assert "give one of snapshot, validate, convert, train, evaluate, export, register, cleanup." in sentence

@@ -60,7 +60,7 @@ def test_mistakes_end_before_anything_starts(toy_trained: Trained, tmp_path: Pat
     assert "is for detection, but the dataset's task is classification" in task
     assert "give one of train, val, test" in measured(laptop, f"{name}/1", *data, "--split-name", "all").refused(78)
     assert "Give either --dataset" in measured(laptop, f"{name}/1").refused(78)
-    assert "leave out --engine and --runner" in measured(laptop, f"{name}/1", *data, "--engine", "argo").refused(78)
+    assert "leave out --runner" in measured(laptop, f"{name}/1", *data, "--runner", "docker").refused(78)
     assert [key for key in laptop.listing() if key.startswith("runs/")] == runs
 
 

@@ -25,7 +25,8 @@ import json, sys
 stage, workspace, heavy = sys.argv[1], sys.argv[2], sys.argv[3].split()
 from visionloop.components.kubeflow import run_stage
 try:
-    run_stage(stage, workspace, "one", "", {})
+    # An empty list of exports is no work at all.
+    run_stage(stage, workspace, "one", "", {"export": "onnx"} if stage == "export" else {})
 except SystemExit as ended:
     print(json.dumps({"code": ended.code, "heavy": [name for name in heavy if name in sys.modules]}))
 """

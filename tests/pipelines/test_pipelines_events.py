@@ -58,7 +58,7 @@ def story(receiver: Receiver, run: str, bare: bool = False) -> list[Posted]:
 class Cluster(Workflow):
     """The compiled DAG's commands, each with the variables that its pod has of the cluster's ConfigMap and Secrets."""
 
-    left_out: tuple[str, ...] = ("evaluate", "register")
+    left_out: tuple[str, ...] = ("evaluate", "export", "register")
 
     def __init__(
         self, folder: Path, laptop: Laptop, secrets: Mapping[str, Mapping[str, str]], config: Mapping[str, str]
