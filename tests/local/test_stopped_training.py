@@ -207,6 +207,8 @@ def test_a_stopped_run_is_evaluated_and_registered_under_its_own_key(
 
 def test_a_run_is_cancelled_at_once(laptop: Laptop, digits: Dataset):
     command = at_first_epoch(laptop, digits.uri, "--run", "night")
+    # An epoch is shown before its checkpoint is durable.
+    wait_for(lambda: (recorded := laptop.progress()) and recorded.checkpoints, command)
     cancelled = laptop.run("run", "cancel", "night", "--output", "text").expect()
     assert cancelled.stdout.splitlines() == ["run night is cancelled; start it again to resume."]
     assert command.end().refused(130) == "The run was stopped by the user; start it again to resume."
