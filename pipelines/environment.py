@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from visionloop.core.errors import VisionloopError
 from visionloop.core.stores import VARIABLES, Role
 from visionloop.data.datasets import parse_datasets
 from visionloop.pipelines import services
 from visionloop.training.tracking import choice
 from visionloop.training.tracking.database.address import VARIABLE, database_url
+
+if TYPE_CHECKING:
+    from visionloop.registry import Registry
 
 #: The variable that leads to MLflow.
 REGISTRY = "MLFLOW_TRACKING_URI"
@@ -25,10 +30,10 @@ _AWS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PRO
 def services_for(arguments: Mapping[str, Any]) -> Iterator[None]:
     """Starts the services that a run needs and nothing else configures, and sets their variables for the duration of the run.
 
-    The store is embedded if an ``s3://`` URI has no configured one; MLflow is embedded if MLFLOW_TRACKING_URI is not set.
-    A run on folders starts nothing: MLflow's store is a file.
+    The store is embedded if an ``s3://`` URI has no configured one, or if the files of a registered model that the run reads lie
+    in such a store; MLflow is embedded if MLFLOW_TRACKING_URI is not set. A run on folders starts nothing: MLflow's store is a file.
     """
-    with setting(_database()), _embedded(arguments):
+    with setting(_database()), _embedded(arguments), _model_store(arguments):
         yield
 
 
@@ -61,6 +66,39 @@ def _embedded(arguments: Mapping[str, Any]) -> Iterator[None]:
         }
         with setting(wanted):
             yield
+
+
+def _model_store(arguments: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """The embedded store, where it holds the model that a run reads: the champion of its name, or the one that it starts from."""
+    models = [str(arguments[name]) for name in ("model_name", "model") if arguments.get(name)]
+    if not models or configured("results"):
+        return contextlib.nullcontext()
+    from visionloop.registry import Registry
+
+    workspaces = set()
+    for model in models:
+        # A name may be none of the registry's; what is wrong with either is for the run's own check to tell.
+        with contextlib.suppress(VisionloopError):
+            workspaces.add(workspace_of(Registry(os.environ), [model]))
+    return workspace_store(max(workspaces, default=""))  # s3:// behind file://
+
+
+def workspace_of(registry: Registry, models: Sequence[str]) -> str:
+    """The workspace that the versions of models were registered from; of several one that lies in a store, "" if there is none.
+
+    Args:
+        registry: Where they are looked for.
+        models: ``NAME``, ``NAME/VERSION`` or ``NAME@ALIAS``.
+
+    Raises:
+        InvalidConfig: If no such model is registered.
+    """
+    from visionloop.registry import resolve
+
+    names = dict.fromkeys(re.split("[/@]", model.removeprefix("models:/"))[0] for model in models)
+    versions = [each for name in names for each in registry.of_name(resolve.registered_name(name, registry))]
+    workspaces = sorted({version.workspace or "" for version in versions}, reverse=True)  # s3:// behind file://
+    return workspaces[0] if workspaces else ""
 
 
 def workspace_store(workspace: str) -> contextlib.AbstractContextManager[None]:

@@ -27,14 +27,14 @@ def train(training: Training, output: Output = None, json: Json = False) -> None
     """
     from visionloop.pipelines.plan import StagePlan, stage_plans
 
-    training.arguments()
+    ordered = training.arguments()
     arguments = asdict(training) | {"gate": gate_text(training.gate) if training.gate else None}
     arguments["dataset"] = dataset_text(training.dataset) if training.dataset else None
     arguments["classes"] = classes_text(training.classes) if training.classes else None
     arguments["checks"] = checks_text(training.checks) if training.checks else None
     arguments["settings"] = training.settings or []
     plans: list[StagePlan] = []
-    with services_for(arguments):
+    with services_for(ordered):
         as_text = not wants_json(output, json)
         for plan in stage_plans(arguments):
             plans.append(plan)

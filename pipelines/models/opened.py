@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from visionloop.pipelines.environment import services_for, workspace_store
+from visionloop.pipelines.environment import services_for, workspace_of, workspace_store
 
 if TYPE_CHECKING:
     from visionloop.registry import Registry
@@ -26,15 +25,5 @@ def opened(*wanted: str, command: str) -> Iterator[Registry]:
 
     with services_for({}):
         registry = Registry(os.environ, command)
-        with workspace_store(_workspace(registry, wanted)):
+        with workspace_store(workspace_of(registry, wanted)):
             yield registry
-
-
-def _workspace(registry: Registry, wanted: Sequence[str]) -> str:
-    """The workspace that the versions of models were registered from; of several one that lies in a store."""
-    from visionloop.registry import resolve
-
-    names = dict.fromkeys(re.split("[/@]", model.removeprefix("models:/"))[0] for model in wanted)
-    versions = [each for name in names for each in registry.of_name(resolve.registered_name(name, registry))]
-    workspaces = sorted({version.workspace or "" for version in versions}, reverse=True)  # s3:// behind file://
-    return workspaces[0] if workspaces else ""
