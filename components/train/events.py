@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import time
 from collections.abc import Mapping
+from typing import Any
 
-from visionloop.core import progress, texts
-from visionloop.core.errors import RETRYABLE, NotFound, VisionloopError
+from visionloop.core import progress
+from visionloop.core.errors import NotFound, VisionloopError
 from visionloop.core.logs import LOGGER
+from visionloop.core.receipts import Result
 from visionloop.core.runs import Failure
-from visionloop.core.stage import Context, Outcome
-from visionloop.training.driver import first_gpu
-from visionloop.training.events import (
-    Checkpoint,
-    GpuInfo,
-    LogLine,
-    Metrics,
-    Progress,
-    Publisher,
-    Started,
-    endings,
-    receivers,
-)
-from visionloop.training.events.lines import Lines, level_of
+from visionloop.core.stage import Context
+from visionloop.training.events import Checkpoint, LogLine, Metrics, Progress, Started, endings
+from visionloop.training.events.lines import level_of
+from visionloop.training.events.payloads import TRAINING, About
+from visionloop.training.events.stage import StageEvents
 from visionloop.training.supervision import channel
 
 
-class TrainingEvents:
-    """Tells of one call of the train stage. Nothing is sent, and no thread started, where no receiver is named."""
+class TrainingEvents(StageEvents):
+    """Tells of one call of the train stage."""
+
+    family = TRAINING
+    work = "training"
 
     def __init__(self, context: Context, environment: Mapping[str, str]) -> None:
         """Reads who is told. Raises InvalidConfig if the variables can't be used."""
-        self._context, self._environment = context, environment
-        self._receivers = receivers(environment, context.run.name)
-        self._publisher: Publisher | None = None
-        self._lines: Lines | None = None
+        super().__init__(context, environment)
         self._began = 0.0
         self._epochs = self._first_epoch = 0
-
-    @property
-    def listens(self) -> bool:
-        """Whether there is anybody to tell."""
-        return bool(self._receivers)
 
     def begin(self, attempt: str, device: object, epochs: int, resumed_after: int) -> None:
         """Tells that an attempt has begun; from here on the lines of the log are told too.
@@ -55,24 +41,11 @@ class TrainingEvents:
             epochs: Epochs that are asked for.
             resumed_after: The epoch whose checkpoint it goes on from; 0 at the beginning.
         """
-        if not self._receivers:
+        if not self.listens:
             return
-        self._publisher = publisher = self._make_publisher(attempt)
         self._began, self._epochs, self._first_epoch = time.monotonic(), epochs, resumed_after
-        gpu = first_gpu(device, self._environment)
-        publisher.started(
-            Started(
-                **publisher.about,
-                pid=os.getpid(),
-                hostname=socket.gethostname(),
-                gpu_info=GpuInfo(*gpu) if gpu else None,
-                operation_type="training",
-                total_epochs=epochs,
-                resumed_after_epoch=resumed_after,
-            )
-        )
-        self._lines = Lines(publisher)
-        LOGGER.addHandler(self._lines)
+        about = {"operation_type": "training", "total_epochs": epochs, "resumed_after_epoch": resumed_after}
+        self._start(attempt, Started, device, **about)
         self._tell_repeats()
 
     def epoch(self, epoch: channel.Epoch, checkpoint: progress.Checkpoint, uri: str) -> None:
@@ -145,30 +118,11 @@ class TrainingEvents:
                 LogLine(level=level_of(line.level), message=line.message, timestamp=line.timestamp, source="trainer")
             )
 
-    def ended(self, end: Outcome | Failure) -> Mapping[str, int]:
-        """Tells the end: that it is complete, or a failure that no engine retries. Returns how many events there were.
+    def _failed(self, failure: Failure) -> About:
+        return endings.ended(self._context.run, self._context.trace_id, failure)
 
-        A training that was there already, or that another run did, is told by its completion alone.
-        """
-        if not self._receivers:
-            return {}
-        try:
-            if self._lines is not None:
-                LOGGER.removeHandler(self._lines)
-            publisher = self._publisher or self._make_publisher("")
-            run, trace_id = self._context.run, self._context.trace_id
-            if isinstance(end, Failure):
-                if end.exit_code not in RETRYABLE:
-                    publisher.ended(endings.ended(run, trace_id, end))
-            elif end.result is not None:
-                reused = end.result.receipt.attempt not in self._context.attempts
-                publisher.ended(endings.completed(run, trace_id, end.result, reused=reused))
-            return publisher.close()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the training's own end counts
-            LOGGER.warning(
-                "the training's end could not be told: %s", texts.sentence(f"{type(error).__name__}: {error}")
-            )
-            return {}
+    def _completed(self, result: Result, scalars: Mapping[str, Any], *, reused: bool) -> About:
+        return endings.completed(self._context.run, self._context.trace_id, result, reused=reused)
 
     def _tell_repeats(self) -> None:
         """Says so where this run has told of a complete training before: by the ids alone this one is the same again."""
@@ -181,9 +135,6 @@ class TrainingEvents:
                     "drops repeats misses it. Give another training a run of its own (--run).",
                     run.name,
                 )
-
-    def _make_publisher(self, attempt: str) -> Publisher:
-        return Publisher(self._receivers, self._context.run.name, self._context.trace_id, attempt)
 
     def _tell_epoch(
         self,

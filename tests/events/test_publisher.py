@@ -98,7 +98,7 @@ ENDS: list[Completed | Failed | Stopped] = [
 def test_every_event_has_its_id_and_keeps_its_schema() -> None:
     with receiving() as server:
         publisher = publisher_to(server)
-        publisher.started(
+        publisher.tell(
             Started(
                 **ABOUT,
                 pid=1,
@@ -112,7 +112,7 @@ def test_every_event_has_its_id_and_keeps_its_schema() -> None:
         publisher.log(line("begins", kind="notice"))
         publisher.epoch(epoch(1), last=False)
         for end in ENDS:
-            publisher.ended(end)
+            publisher.tell(end)
         counts = publisher.close()
         taken = server.taken
     assert [posted.id for posted in taken] == [
@@ -187,7 +187,7 @@ def test_bare_data_goes_to_an_address_of_its_kind_every_few_epochs_and_at_the_la
         publisher = publisher_to(server, CALLBACK_URL=bare.url, CALLBACK_TOKEN="as.it.is", CALLBACK_INTERVAL="2")
         for number in (1, 2, 3):
             publisher.epoch(epoch(number), last=number == 3)
-        publisher.ended(ENDS[0])
+        publisher.tell(ENDS[0])
         counts = publisher.close()
         assert [posted.path for posted in bare.taken if posted.kind == "progress"] == ["/events/progress"] * 2
         assert [posted.data["epoch"] for posted in bare.taken if posted.kind == "checkpoint"] == [2, 3]
@@ -215,7 +215,7 @@ def test_what_json_can_not_hold_is_dropped_and_counted(caplog: pytest.LogCapture
     with receiving() as server, caplog.at_level(logging.INFO):
         publisher = publisher_to(server)
         publisher.log(line("half a character: \ud800"))
-        publisher.ended(ENDS[0])
+        publisher.tell(ENDS[0])
         assert publisher.close() == {"sent": 1, "dropped": 1}
         assert [posted.kind for posted in server.taken] == ["completed"]
     assert "events: 1 dropped" in caplog.text

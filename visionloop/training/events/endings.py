@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from visionloop.core import receipts
 from visionloop.core.errors import Killed, VisionloopError
 from visionloop.core.receipts import Result
@@ -11,6 +13,9 @@ from visionloop.training.tracking import record
 
 #: Before the names of the last epoch's metrics in a training's receipt.
 FINAL = "final_"
+
+#: What ``RunFailed`` takes from the record of a failure, under the same names.
+_RECORDED = ("stage", "error_code", "error_message", "error_type", "exit_code", "traceback")
 
 
 def completed(run: RunRecord, trace_id: str, result: Result, *, reused: bool) -> Completed:
@@ -57,34 +62,24 @@ def ended(run: RunRecord, trace_id: str, failure: Failure) -> Failed | Stopped:
             stopped_at_epoch=failure.last_successful_epoch,
             best_checkpoint_path=_best(run, failure),
         )
-    return Failed(
-        job_id=run.name,
-        trace_id=trace_id,
-        status="failed",
-        stage=failure.stage,
-        error_code=failure.error_code,
-        error_message=failure.error_message,
-        error_type=failure.error_type,
-        exit_code=failure.exit_code,
-        last_successful_epoch=failure.last_successful_epoch,
-        traceback=failure.traceback,
-    )
+    return Failed(**of_failure(run, trace_id, failure), last_successful_epoch=failure.last_successful_epoch)
 
 
 def lost(run: RunRecord, trace_id: str, why: str, epoch: int | None) -> Failed:
     """That a run failed of which the engine alone says so; ``epoch`` is the last durable one."""
-    return Failed(
-        job_id=run.name,
-        trace_id=trace_id,
-        status="failed",
-        stage=None,
-        error_code=Killed.error_code,
-        error_message=why,
-        error_type=Killed.error_type,
-        exit_code=None,
-        last_successful_epoch=epoch,
-        traceback=None,
-    )
+    return Failed(**of_lost(run, trace_id, why), last_successful_epoch=epoch)
+
+
+def of_failure(run: RunRecord, trace_id: str, failure: Failure) -> dict[str, Any]:
+    """The fields of ``RunFailed`` for what a stage has recorded."""
+    fields = {name: getattr(failure, name) for name in _RECORDED}
+    return {"job_id": run.name, "trace_id": trace_id, "status": "failed", **fields}
+
+
+def of_lost(run: RunRecord, trace_id: str, why: str) -> dict[str, Any]:
+    """The fields of ``RunFailed`` where no stage could record why."""
+    told = {"error_code": Killed.error_code, "error_message": why, "error_type": Killed.error_type}
+    return {"job_id": run.name, "trace_id": trace_id, "status": "failed", **dict.fromkeys(_RECORDED), **told}
 
 
 def _best(run: RunRecord, failure: Failure) -> str | None:

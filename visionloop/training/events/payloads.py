@@ -45,21 +45,29 @@ class GpuInfo(msgspec.Struct, frozen=True):
     memory_total_gb: float
 
 
-class Started(About, frozen=True, kw_only=True):
-    """An attempt at a training has begun.
+class Begun(About, frozen=True, kw_only=True):
+    """What every event says that tells of an attempt's start.
 
     Attributes:
         pid: The stage's process.
         hostname: The machine's or pod's name.
-        gpu_info: The first GPU that the training is given; null without one.
-        operation_type: What has begun.
-        total_epochs: Epochs that are asked for.
-        resumed_after_epoch: The epoch whose checkpoint the attempt goes on from; 0 at the beginning.
+        gpu_info: The first GPU that the stage computes on; null without one.
     """
 
     pid: int
     hostname: str
     gpu_info: GpuInfo | None
+
+
+class Started(Begun, frozen=True, kw_only=True):
+    """An attempt at a training has begun.
+
+    Attributes:
+        operation_type: What has begun.
+        total_epochs: Epochs that are asked for.
+        resumed_after_epoch: The epoch whose checkpoint the attempt goes on from; 0 at the beginning.
+    """
+
     operation_type: Literal["training"]
     total_epochs: int
     resumed_after_epoch: int
@@ -197,17 +205,16 @@ class Completed(About, frozen=True, kw_only=True):
     dataset_snapshot_id: str | None
 
 
-class Failed(About, frozen=True, kw_only=True):
-    """The run has failed before its training was complete.
+class RunFailed(About, frozen=True, kw_only=True):
+    """What every event says that tells of a failed run.
 
     Attributes:
-        status: The state of the training.
+        status: The state of what the events tell of.
         stage: The stage that failed; null where the engine alone says that the run failed.
         error_code: A code of docs/contract.md, "Errors".
         error_message: What is wrong and what to do, in one sentence.
         error_type: The code's family.
         exit_code: The exit code; null where no stage told one.
-        last_successful_epoch: The last epoch whose checkpoint is durable; null without one.
         traceback: Of a defect, where it happened.
     """
 
@@ -217,8 +224,17 @@ class Failed(About, frozen=True, kw_only=True):
     error_message: str
     error_type: str
     exit_code: int | None
-    last_successful_epoch: int | None
     traceback: str | None
+
+
+class Failed(RunFailed, frozen=True, kw_only=True):
+    """The run has failed before its training was complete.
+
+    Attributes:
+        last_successful_epoch: The last epoch whose checkpoint is durable; null without one.
+    """
+
+    last_successful_epoch: int | None
 
 
 class Stopped(About, frozen=True, kw_only=True):

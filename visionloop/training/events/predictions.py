@@ -5,28 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from visionloop.core.errors import Killed
 from visionloop.core.receipts import Result
 from visionloop.core.runs import Failure, RunRecord
-from visionloop.training.events.payloads import About, Family, GpuInfo, Log
+from visionloop.training.events import endings
+from visionloop.training.events.payloads import About, Begun, Family, Log, RunFailed
 
 
-class PredictionStarted(About, frozen=True, kw_only=True):
+class PredictionStarted(Begun, frozen=True, kw_only=True):
     """An attempt at a prediction has begun.
 
     Attributes:
-        pid: The stage's process.
-        hostname: The machine's or pod's name.
-        gpu_info: The first GPU that the model computes on; null without one.
         operation_type: What has begun.
         model: The model, ``NAME/VERSION``.
         images_uri: Where the images lie.
         total_images: How many there are.
     """
 
-    pid: int
-    hostname: str
-    gpu_info: GpuInfo | None
     operation_type: Literal["prediction"]
     model: str
     images_uri: str
@@ -81,26 +75,8 @@ class PredictionCompleted(About, frozen=True, kw_only=True):
     results: str
 
 
-class PredictionFailed(About, frozen=True, kw_only=True):
-    """The run has failed before its prediction was complete; the shards that are done stay.
-
-    Attributes:
-        status: The state of the prediction.
-        stage: The stage that failed; null where the engine alone says that the run failed.
-        error_code: A code of docs/contract.md, "Errors".
-        error_message: What is wrong and what to do, in one sentence.
-        error_type: The code's family.
-        exit_code: The exit code; null where no stage told one.
-        traceback: Of a defect, where it happened.
-    """
-
-    status: Literal["failed"]
-    stage: str | None
-    error_code: str
-    error_message: str
-    error_type: str
-    exit_code: int | None
-    traceback: str | None
+class PredictionFailed(RunFailed, frozen=True, kw_only=True):
+    """The run has failed before its prediction was complete; the shards that are done stay."""
 
 
 class PredictionStopped(About, frozen=True, kw_only=True):
@@ -156,29 +132,9 @@ def ended(run: RunRecord, trace_id: str, failure: Failure) -> PredictionFailed |
     """That a run failed, or was stopped by a person, before its prediction was complete."""
     if failure.event == "stopped":
         return PredictionStopped(job_id=run.name, trace_id=trace_id, status="stopped")
-    return PredictionFailed(
-        job_id=run.name,
-        trace_id=trace_id,
-        status="failed",
-        stage=failure.stage,
-        error_code=failure.error_code,
-        error_message=failure.error_message,
-        error_type=failure.error_type,
-        exit_code=failure.exit_code,
-        traceback=failure.traceback,
-    )
+    return PredictionFailed(**endings.of_failure(run, trace_id, failure))
 
 
 def lost(run: RunRecord, trace_id: str, why: str) -> PredictionFailed:
     """That a run failed of which the engine alone says so."""
-    return PredictionFailed(
-        job_id=run.name,
-        trace_id=trace_id,
-        status="failed",
-        stage=None,
-        error_code=Killed.error_code,
-        error_message=why,
-        error_type=Killed.error_type,
-        exit_code=None,
-        traceback=None,
-    )
+    return PredictionFailed(**endings.of_lost(run, trace_id, why))

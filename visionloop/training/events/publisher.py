@@ -18,15 +18,11 @@ from visionloop.training.events.payloads import (
     About,
     Checkpoint,
     CloudEvent,
-    Completed,
-    Failed,
     Family,
     Log,
     LogLine,
     Metrics,
     Progress,
-    Started,
-    Stopped,
 )
 from visionloop.training.events.receivers import Receiver
 
@@ -75,18 +71,10 @@ class Publisher:
         """Tells one event."""
         self._send(data)
 
-    def started(self, data: Started) -> None:
-        """Tells that an attempt has begun."""
-        self._send(data)
-
     def epoch(self, events: Sequence[Progress | Metrics | Checkpoint], *, last: bool) -> None:
         """Tells of one epoch; ``last`` is whether no other follows."""
         for data in events:
             self._send(data, (data.epoch, last))
-
-    def ended(self, data: Completed | Failed | Stopped) -> None:
-        """Tells how the training ended."""
-        self._send(data)
 
     def log(self, line: LogLine) -> None:
         """Tells a line of the log: with others, an error at once."""
