@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import pyarrow as pa
@@ -13,12 +13,11 @@ import pyarrow.compute as pc
 
 from visionloop.components.predict.images import Picture, is_image
 from visionloop.core.errors import DatasetChanged, DatasetNotFound, NotFound
-from visionloop.core.logs import notice
 from visionloop.core.stage import Context
 from visionloop.core.storage import ObjectInfo, Prefix
 from visionloop.data.declared import sha256_of
 from visionloop.data.headers import IMAGE_EXTENSIONS
-from visionloop.data.sentences import printable
+from visionloop.data.sentences import passed_over_notice
 
 #: One row for each image.
 SCHEMA = pa.schema(
@@ -46,10 +45,18 @@ class Listing:
     Attributes:
         prefix: Where they lie.
         table: As SCHEMA, in the order of the keys' UTF-8 bytes.
+        passed_over: The keys of images that can't be read, each with what it is.
     """
 
     prefix: Prefix
     table: pa.Table
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person has to know of it; a sentence each."""
+        passed = passed_over_notice(self.passed_over)
+        return [passed] if passed else []
 
     def __len__(self) -> int:
         """The number of images."""
@@ -80,7 +87,7 @@ class Listing:
 
 
 def listed(prefix: Prefix, context: Context) -> Listing:
-    """The images below a prefix. Files that can't be read are passed over with a notice.
+    """The images below a prefix. Files that can't be read are passed over.
 
     Args:
         prefix: Where they lie.
@@ -92,11 +99,11 @@ def listed(prefix: Prefix, context: Context) -> Listing:
         AccessDenied: If a store refuses the keys.
         Transient: If a store does not answer.
     """
-    passed: list[str] = []
+    passed: dict[str, str] = {}
 
     def passed_over(key: str, kind: str) -> None:
         if is_image(key):
-            passed.append(f"{key} ({kind})")
+            passed[key] = kind
 
     parts: list[pa.Table] = []
     infos: list[ObjectInfo] = []
@@ -121,15 +128,15 @@ def listed(prefix: Prefix, context: Context) -> Listing:
     except NotFound:
         raise DatasetNotFound(f"{prefix.uri}: there is no such bucket; correct the URI.") from None
     pack()
-    if passed:
-        more = f" and {len(passed) - 3:,} more" if len(passed) > 3 else ""
-        notice(printable(f"predict: passed over: {', '.join(sorted(passed)[:3])}{more}."))
     if not number:
         extensions = ", ".join(sorted(IMAGE_EXTENSIONS))
-        raise DatasetNotFound(f"{prefix.uri}: no image lies there ({extensions}); name the folder or prefix of some.")
+        unread = f" ({notice.rstrip('.')})" if (notice := passed_over_notice(passed)) else ""
+        raise DatasetNotFound(
+            f"{prefix.uri}: no image lies there ({extensions}){unread}; name the folder or prefix of some."
+        )
     table = pa.concat_tables(parts).combine_chunks()
     table = table.take(pc.sort_indices(table["key"]))
-    return Listing(prefix, _hashed(prefix, table, context) if prefix.on_files else table)
+    return Listing(prefix, _hashed(prefix, table, context) if prefix.on_files else table, passed)
 
 
 def _hashed(prefix: Prefix, table: pa.Table, context: Context) -> pa.Table:

@@ -176,6 +176,7 @@ class PredictStage:
                 "write": Parameter(list(model.formats), "argument" if arguments.write else "default"),
             },
             loaded=found,
+            notices=listing.notices,
             run_scalars=found.scalars,
         )
 

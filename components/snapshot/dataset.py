@@ -29,7 +29,7 @@ from visionloop.data.formats import Source, formats
 from visionloop.data.formats.nesting import DEEPEST, depth
 from visionloop.data.formats.recognised import choose, folder_below
 from visionloop.data.lfs import refuse_pointer
-from visionloop.data.sentences import printable
+from visionloop.data.sentences import passed_over_notice, printable
 
 #: The largest metadata.json that is read, in bytes.
 LARGEST_METADATA = 16 * 2**20
@@ -84,15 +84,6 @@ class SourceDataset:
         if passed := passed_over_notice(self.passed_over):
             lines.append(passed)
         return lines
-
-
-def passed_over_notice(keys: Mapping[str, str]) -> str | None:
-    """What of a dataset can't be read, by key what it is; None where all can be."""
-    if not keys:
-        return None
-    names = [printable(f"{key} ({kind})") for key, kind in sorted(keys.items())]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"passed over: {', '.join(names[:3])}{more}."
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ from visionloop.data.dice.tasks import METADATA
 from visionloop.data.formats import Source, formats, reader
 from visionloop.data.formats.hints import with_hint
 from visionloop.data.formats.written import with_splits
-from visionloop.data.sentences import printable
+from visionloop.data.sentences import passed_over_notice, printable
 
 #: Where a dataset of the DICE format says its split.
 SPLIT_CONFIG = f"{METADATA}: split_config"
@@ -266,7 +266,7 @@ def notices(opened: Sequence[Lying], chosen: Chosen) -> list[str]:
         splits = ", ".join(f"{split} {numbers[split]:,}" for split in SPLITS if numbers[split]) or "no image"
         title = formats()[entry.format].title
         lines.append(printable(f"{entry.dataset.name}: {entry.dataset.uri}, read as {title}{evidence}: {splits}."))
-        if passed := single.passed_over_notice(entry.source.passed_over):
+        if passed := passed_over_notice(entry.source.passed_over):
             lines.append(f"{entry.dataset.name}: {passed}")
     return [*lines, *chosen.read.notices, *chosen.assignment.notices, *chosen.notices]
 

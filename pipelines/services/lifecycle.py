@@ -6,6 +6,7 @@ runs that start or stop them at the same time do so one after the other.
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import sys
@@ -162,8 +163,14 @@ def _home(folder: str | os.PathLike[str] | None) -> Folder:
     """The home, made if it is missing; a notice says which it is."""
     home = find_folder(folder)
     home.create()
-    notice(f"Registry and embedded services: {home.path} ({home.origin}).")
+    _tell(home)
     return home
+
+
+@functools.cache
+def _tell(home: Folder) -> None:
+    """Says which home it is, once in a process."""
+    notice(f"Registry and embedded services: {home.path} ({home.origin}).")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -251,10 +252,25 @@ def test_where_no_image_can_be_read_there_is_no_result(prepared: Prepared, model
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetNotFound, match="no image lies there"):
         predict(prepared, model, tmp_path / "empty")
+    os.mkfifo(tmp_path / "empty/pipe.png")
+    with pytest.raises(DatasetNotFound, match=r"no image lies there .* \(passed over: pipe\.png \(.*pipe.*\)\); name"):
+        predict(prepared, model, tmp_path / "empty")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/a.png").write_text("<html>")
     with pytest.raises(InvalidDataset, match=r"none of the 1 images can be read; a\.png: not a PNG"):
         predict(prepared, model, tmp_path / "bad")
+
+
+def test_what_is_no_file_is_a_notice_of_the_run(prepared: Prepared, model: str, photos: Path) -> None:
+    os.mkfifo(photos / "pipe.png")
+    (photos / "loop.png").symlink_to("loop.png")
+    (photos / "notes.pipe").symlink_to("notes.pipe")
+    outcome = predict(prepared, model, photos, run="passed")
+    (told,) = RunRecord(open_prefix(prepared.workspace, "results"), "passed").state("predict").notices
+    assert told.startswith("passed over: loop.png (")
+    assert "pipe.png (" in told
+    assert "notes" not in told
+    assert outcome.scalars["images"] == 6
 
 
 def test_a_file_that_may_not_be_read_is_told_and_the_rest_goes_on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 
 def printable(text: str) -> str:
@@ -19,3 +20,12 @@ def shown(value: object) -> str:
     """A value of the file for a sentence: as JSON, printable, shortened."""
     text = printable(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def passed_over_notice(keys: Mapping[str, str]) -> str | None:
+    """What of a dataset can't be read, by key what it is; None where all can be."""
+    if not keys:
+        return None
+    names = [printable(f"{key} ({kind})") for key, kind in sorted(keys.items())]
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f"passed over: {', '.join(names[:3])}{more}."
