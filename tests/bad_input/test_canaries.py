@@ -232,7 +232,7 @@ def test_who_is_told_of_a_training_is_in_no_line_whatever_the_receiver_answers(
             failure = describe_failure("train", error, attempt=1, trace_id="trace", traceback=None)
         end = endings.ended(context.run, "trace", failure)
         assert_none_in(str(end))
-        publisher.ended(end)
+        publisher.tell(end)
         return publisher.close()
 
     outside.run(tell)
