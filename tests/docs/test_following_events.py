@@ -80,7 +80,7 @@ def test_the_receiver_shows_how_a_run_stands_and_drops_what_it_has(receiver: str
 
     def tell() -> dict[str, int]:
         publisher = Publisher(receivers(variables, "night"), "night", "trace", "a1b2")
-        publisher.started(
+        publisher.tell(
             Started(
                 **ABOUT,
                 pid=1,
@@ -141,7 +141,7 @@ def test_the_receiver_shows_how_a_run_stands_and_drops_what_it_has(receiver: str
         written_at=0.0,
     )
     publisher = Publisher(receivers(variables, "night"), "night", "trace")
-    publisher.ended(endings.ended(record, "trace", failure))
+    publisher.tell(endings.ended(record, "trace", failure))
     assert publisher.close() == {"sent": 1, "dropped": 0}
     ended = {"status": "failed", "error": "OOM: The GPU's memory is used up."}
     assert ask(f"{receiver}/runs/night") == (200, shown | ended)

@@ -35,4 +35,4 @@ def test_a_model_in_the_embedded_store_serves_runs_on_folders(embedded: Laptop, 
     # The new model is compared with the champion, whose checkpoint and lineage lie in the store.
     second = embedded.run("run", "train", *named, *folder, *sets((*TOY[:-1], "lr0=0.5"))).expect().summary
     evaluation = embedded.receipt("evaluate", second["stages"]["evaluate"]["key"])
-    assert evaluation.inputs["champion"].receipt.startswith("s3://visionloop/tiny/train/")
+    assert str(evaluation.inputs["champion"].receipt).startswith("s3://visionloop/tiny/train/")
