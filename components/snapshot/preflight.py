@@ -381,14 +381,19 @@ def _check_training(
         return [f"the settings, the weights and the gate's metric, because the trainer {wanted} is not installed here."]
     candidates = [trainer for name, trainer in installed.items() if name.lower() == wanted] if wanted else _installed()
     tasks = [task] if task else _tasks(settings, candidates, environment)
-    refused: InvalidConfig | None = None
+    refused: dict[str, InvalidConfig] = {}
     for possible in tasks:
         try:
             # The dataset decides among several tasks later: what one of them takes passes.
             return _check_task(settings, possible, len(tasks) == 1, arguments, reach, environment)
         except InvalidConfig as error:
-            refused = refused or error
-    raise refused or InvalidConfig("The trainer trains no task; give another trainer.")
+            refused[possible] = error
+    first, error = next(iter(refused.items()))
+    if len({each.sentence for each in refused.values()}) == 1:
+        raise error
+    raise InvalidConfig(
+        f"{error.sentence.rstrip('.')}; if the dataset's task is not {first}, name it with --task."
+    ) from error
 
 
 def _check_task(

@@ -164,7 +164,8 @@ def test_where_neither_task_nor_model_is_named_what_some_task_takes_passes(
     suffix = {"detection": "", "segmentation": "-seg", "pose": "-pose", "classification": "-cls"}[task]
     arguments = {"workspace": "s3://results/work", "dataset": "s3://datasets/digits"}
     environment = {"VISIONLOOP_WEIGHTS": str(tmp_path)}
-    with pytest.raises(InvalidConfig, match="the weights of model yolo11n were looked for"):
+    named = r"the weights of model yolo11n were looked for.*; if the dataset's task is not detection, name it with --task\.$"
+    with pytest.raises(InvalidConfig, match=named):
         preflight(arguments, {}, HERE, environment)
     (tmp_path / f"yolo11n{suffix}.pt").write_bytes(b"weights")
     gate = f'{{"primary_metric": "{metric}"}}'
