@@ -388,12 +388,11 @@ def _check_training(
             return _check_task(settings, possible, len(tasks) == 1, arguments, reach, environment)
         except InvalidConfig as error:
             refused[possible] = error
-    first, error = next(iter(refused.items()))
+    task, wrong = next(iter(refused.items()))
     if len({each.sentence for each in refused.values()}) == 1:
-        raise error
-    raise InvalidConfig(
-        f"{error.sentence.rstrip('.')}; if the dataset's task is not {first}, name it with --task."
-    ) from error
+        raise wrong
+    sentence = wrong.sentence.rstrip(".")
+    raise InvalidConfig(f"{sentence}; if the dataset's task is not {task}, name it with --task.") from wrong
 
 
 def _check_task(

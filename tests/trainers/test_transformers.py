@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -242,6 +243,17 @@ def test_a_trained_model_answers(dataset: Path, trained: TrainingResult, tmp_pat
 def test_a_picture_too_small_for_the_queries_has_its_sentence(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="imgsz is 64, where this model has 84 features for its 300 queries"):
         train(dataset, tmp_path / "work", model="rtdetr_r18vd.yaml")
+
+
+@pytest.mark.parametrize(
+    ("model", "side", "fits"),
+    [("rtdetr_r18vd.yaml", 64, False), ("rtdetr_r18vd.yaml", "160", True), ("dfine_nano.yaml", 256, True),
+     ("dfine_nano.yaml", 224, False), ("rtdetr_tiny.yaml", 64, True), ("photos/model", 64, True), (None, 64, False)],
+)  # fmt: skip
+def test_such_a_size_is_refused_before_anything_starts(model: str | None, side: object, fits: bool) -> None:
+    values = {"imgsz": side, **({"model": model} if model else {})}
+    with nullcontext() if fits else pytest.raises(InvalidConfig, match="features for its 300 queries"):
+        TRAINER.normalise(values, "detection")
 
 
 def test_numbers_that_are_not_finite_reach_the_loop(dataset: Path, tmp_path: Path) -> None:

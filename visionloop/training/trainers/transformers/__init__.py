@@ -13,7 +13,7 @@ from visionloop.training.pytorch.settings import renamed
 from visionloop.training.trainers import Setting
 from visionloop.training.trainers.transformers import names
 from visionloop.training.trainers.transformers.demo import DEMOS
-from visionloop.training.trainers.transformers.settings import ADVICE, SETTINGS, SYNONYMS
+from visionloop.training.trainers.transformers.settings import ADVICE, SETTINGS, SYNONYMS, check_size
 
 if TYPE_CHECKING:
     from visionloop.training.pytorch.failures import Further
@@ -41,8 +41,15 @@ class TransformersTrainer(DetectorTrainer):
         return SETTINGS
 
     def normalise(self, values: dict[str, Any], task: str) -> dict[str, Any]:
-        """Maps the library's own names of settings; see `DetectorTrainer.normalise`."""
-        return super().normalise(renamed(values, SYNONYMS), task)
+        """Maps the library's own names of settings; see `DetectorTrainer.normalise`.
+
+        Raises:
+            InvalidConfig: As that, and if pictures are too small for the architecture that is named.
+        """
+        values = super().normalise(renamed(values, SYNONYMS), task)
+        if (name := names.architecture(str(values.get("model", names.DEFAULT)))) and "imgsz" in values:
+            check_size(names.ARCHITECTURES[name][1], values["imgsz"])
+        return values
 
     def advice(self, name: str, value: object) -> str | None:
         """What to do instead of a setting that only the library's own training has."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from visionloop.training.pytorch.starting import Starting, described, fill, read
 from visionloop.training.trainers import Listener, TrainingJob
 from visionloop.training.trainers.transformers import folder, names
 from visionloop.training.trainers.transformers.model import Description, configuration_of, heads
+from visionloop.training.trainers.transformers.settings import check_size
 
 #: The library's names of the parts of its loss, and ours.
 LOSSES = {
@@ -53,7 +54,7 @@ class TransformersLearner(DetectorLearner[Description]):
             imgsz=side,
             max_det=int(config["max_det"]),
         )
-        _check_size(configuration, side)
+        check_size(configuration, side)
         model = about.build()
         if weights:
             fill(model, weights, heads(model), job.classes)
@@ -124,13 +125,3 @@ def _start(job: TrainingJob) -> tuple[str, dict[str, Any], Starting | None]:
             "model.safetensors, or a model that this trainer trained."
         )
     return str(values["family"]), dict(values["configuration"]), weights
-
-
-def _check_size(configuration: dict[str, Any], side: int) -> None:
-    """Raises InvalidConfig if an input has fewer features than the model has queries, which are chosen among them."""
-    strides: Sequence[int] = configuration["feat_strides"]
-    features, queries = sum((side // stride) ** 2 for stride in strides), int(configuration["num_queries"])
-    if features < queries:
-        raise InvalidConfig(
-            f"imgsz is {side}, where this model has {features} features for its {queries} queries: give a larger one, or another model."
-        )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from visionloop.core.errors import InvalidConfig
 from visionloop.training.pytorch.objects.settings import AUGMENTATION, DETECTION
 from visionloop.training.pytorch.settings import OPTIMIZATION
 from visionloop.training.trainers import Setting
@@ -43,3 +44,24 @@ SETTINGS: Mapping[str, Setting] = {
     **OPTIMIZATION,
     **{name: replace(OPTIMIZATION[name], default=value) for name, value in _OWN.items()},
 }
+
+#: What the library's configurations have where an architecture changes neither.
+_SIZES: Mapping[str, Any] = {"feat_strides": (8, 16, 32), "num_queries": 300}
+
+
+def check_size(configuration: Mapping[str, Any], side: object) -> None:
+    """Raises InvalidConfig if an input has fewer features than the model has queries, which are chosen among them.
+
+    Args:
+        configuration: The model's configuration, or what it changes of the library's.
+        side: The setting ``imgsz``; what is no number is refused by the rule for all.
+    """
+    text = str(side).strip()
+    if not (text.isascii() and text.isdecimal()):
+        return
+    values = {**_SIZES, **configuration}
+    features, queries = sum((int(text) // stride) ** 2 for stride in values["feat_strides"]), int(values["num_queries"])
+    if features < queries:
+        raise InvalidConfig(
+            f"imgsz is {text}, where this model has {features} features for its {queries} queries: give a larger one, or another model."
+        )
