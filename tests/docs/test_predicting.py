@@ -29,6 +29,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_commands_print_what_the_model_finds(
     mlflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
 from documents import ROOT
 from untrained import photograph, register
 
@@ -30,6 +31,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_first_command_answers_the_request_of_the_page(mlflow_database: Path, tmp_path: Path) -> None:
     mlflow = f"sqlite:///{mlflow_database}"
     register(Registry({"MLFLOW_TRACKING_URI": mlflow}), "timm", "classification", "bottles", tmp_path)

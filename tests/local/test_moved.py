@@ -11,6 +11,7 @@ import pytest
 from laptop import Dataset, Laptop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["moved", pytest.param("copied", marks=pytest.mark.matrix)])
 def test_everything_is_reused_from_a_workspace_that_was_moved_or_copied(file_laptop: Laptop, tmp_path: Path, how: str):
     dataset = Dataset(machine.file_prefix(tmp_path / "digits", "dataset")).put(machine.sample_objects(6, 3, 3))

@@ -326,6 +326,7 @@ def told(trainer: str, folder: Path, **options: Any) -> child.Crashed:
     return crash.value
 
 
+@pytest.mark.slow
 def test_a_real_model_is_exported_in_a_process_of_its_own(tmp_path: Path) -> None:
     import os
 

@@ -118,6 +118,7 @@ def test_what_can_not_be_exported_is_told_before_anything_is_loaded(
     assert (code, "there is no such file" in sentence) == (65, True)
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_and_nothing_installed(
     registry: Registry, name: str, mlflow_uri: str, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ def test_a_signed_model_is_verified_by_its_public_key_alone(
     assert any("model.sig was not checked" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_the_standards_own_command_accepts_the_copy_and_no_other_bytes(
     prepared: Prepared, registry: Registry, name: str, signer: tuple[Path, Path]
 ) -> None:

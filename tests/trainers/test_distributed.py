@@ -180,6 +180,7 @@ def test_each_process_has_the_first_ones_weights_and_the_sum_of_all_gradients(tm
     assert children() == []
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_smaller_batches_on_one_device_do(tmp_path: Path) -> None:
     single, double = tiny.Keeping(tmp_path / "one"), tiny.Keeping(tmp_path / "two")
     alone = train(job(tmp_path / "alone", batch=4), single, Learner)

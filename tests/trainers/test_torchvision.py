@@ -26,7 +26,11 @@ POINTS = ("left", "right")
 SIDE = 64
 
 
-@pytest.fixture(scope="module", params=TASKS)
+#: One task of those that look for objects is enough for a change that was just made.
+TRAINED = [task if task == "detection" else pytest.param(task, marks=pytest.mark.slow) for task in TASKS]
+
+
+@pytest.fixture(scope="module", params=TRAINED)
 def task(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -133,7 +133,7 @@ def test_each_trainer_learns_one_batch(name: str, task: str, tmp_path: Path) -> 
     assert again.losses == trial.losses
 
 
-@pytest.mark.parametrize("name", ["timm", "ultralytics"])
+@pytest.mark.parametrize("name", ["timm", pytest.param("ultralytics", marks=pytest.mark.slow)])
 def test_a_learning_rate_of_nothing_is_refused(name: str, tmp_path: Path) -> None:
     task = "classification" if name == "timm" else "detection"
     trainer, job = job_of(name, task, tmp_path, lr0=1e-9, optimizer="SGD")

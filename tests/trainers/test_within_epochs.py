@@ -134,7 +134,11 @@ def test_images_that_are_mixed_are_mixed_as_they_would_have_been(tmp_path: Path,
 
 @pytest.mark.parametrize(
     ("task", "model"),
-    [("detection", "fcos_tiny"), ("segmentation", "maskrcnn_tiny"), ("pose", "keypointrcnn_tiny")],
+    [
+        ("detection", "fcos_tiny"),
+        pytest.param("segmentation", "maskrcnn_tiny", marks=pytest.mark.slow),
+        pytest.param("pose", "keypointrcnn_tiny", marks=pytest.mark.slow),
+    ],
 )
 def test_objects_are_drawn_as_they_would_have_been(tmp_path: Path, task: str, model: str) -> None:
     dataset = write(tmp_path / "dataset", task)
