@@ -13,7 +13,7 @@ import msgspec
 
 from visionloop.components.convert.converted import Converted, IndexEntry
 from visionloop.components.snapshot.manifest import Snapshot
-from visionloop.components.train.stage import fetch_weights, resolve_settings
+from visionloop.components.train.loaded import fetch_weights, resolve_settings
 from visionloop.core import receipts
 from visionloop.core.errors import InvalidConfig, InvalidDataset, InvalidReceipt
 from visionloop.core.folders import temporary_folder

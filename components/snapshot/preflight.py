@@ -28,7 +28,7 @@ from visionloop.components.snapshot.classes import read_classes
 from visionloop.components.snapshot.index import refuse_beside_snapshot
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.snapshot.taken import snapshot_of, unknown, uris_of
-from visionloop.components.train.stage import registered, resolve_settings
+from visionloop.components.train.loaded import registered, resolve_settings
 from visionloop.components.validate.options import resolve_checks
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core.errors import AccessDenied, InvalidConfig, InvalidReceipt, NotFound

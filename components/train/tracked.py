@@ -17,7 +17,7 @@ from visionloop.training.configuration.settings import display
 from visionloop.training.tracking import Trackers, TrainingDescription, open_trackers, record
 
 if TYPE_CHECKING:
-    from visionloop.components.train.stage import Loaded
+    from visionloop.components.train.loaded import Loaded
 
 #: How long the end of a stage waits for its trackers, in seconds.
 END_SECONDS = 30.0

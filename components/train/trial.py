@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visionloop.components.train.stage import STAGE, Loaded, make_job, planned, reduction_of
+from visionloop.components.train.loaded import Loaded, make_job, planned, reduction_of
+from visionloop.components.train.stage import STAGE
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.folders import temporary_folder
 from visionloop.core.limits import Limits

@@ -16,7 +16,7 @@ from dice_samples import label as label_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from visionloop.components.train.stage import _keypoints
+from visionloop.components.train.loaded import _keypoints
 from visionloop.core.errors import InvalidDataset
 from visionloop.data.annotations.labels import (
     class_folders,

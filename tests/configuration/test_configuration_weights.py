@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from visionloop.components.train.stage import fetch_weights
+from visionloop.components.train.loaded import fetch_weights
 from visionloop.core.errors import AccessDenied, InvalidConfig, NotFound, Transient
 from visionloop.core.storage import Prefix
 from visionloop.training.trainers import Trainer

@@ -77,7 +77,8 @@ def test_the_outputs_are_those_that_the_stages_write() -> None:
     output = {row[0]: set(re.findall(r"`([\w.]+)`", " ".join(row[1:]))) for row in rows("docs/contract.md", "stage")}
     written: dict[str, set[str]] = {}
     for name in output:
-        source = (ROOT / "components" / name / "stage.py").read_text(encoding="utf-8")
+        modules = sorted((ROOT / "components" / name).glob("*.py"))
+        source = "\n".join(module.read_text(encoding="utf-8") for module in modules)
         written[name] = set(
             re.findall(r'(?:attempt\.(?:write|upload)\(|_put\(attempt, )"?[\w.]+"?, f?"([\w.]+)', source)
         )

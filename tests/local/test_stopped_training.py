@@ -12,7 +12,7 @@ from laptop import TINY, TOY, Dataset, Laptop, wait_for
 from test_signals import at_first_epoch
 from test_train_supervision import UNTRACKED, Prepared, here, prepared
 
-from visionloop.components.train.stage import Training
+from visionloop.components.train.training import Training
 from visionloop.core import errors, stop
 from visionloop.core.receipts import Receipt
 from visionloop.core.stop import EVALUATE, Stop

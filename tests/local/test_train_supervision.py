@@ -23,11 +23,12 @@ import psutil
 import pytest
 from laptop import TOY, Ended, Laptop, Server, Trained, wait_for
 
-from visionloop.components.train import stage as train_stage
+from visionloop.components.train import training as attempts
 from visionloop.components.train import uploads
-from visionloop.components.train.stage import Training, TrainStage
+from visionloop.components.train.stage import TrainStage
 from visionloop.components.train.times import Times
 from visionloop.components.train.tracked import TrackedTraining
+from visionloop.components.train.training import Training
 from visionloop.core import catalog, errors, processes, progress, reservation, running, storage
 from visionloop.core.limits import Limits
 from visionloop.core.processes import started
@@ -247,7 +248,7 @@ def test_a_failure_before_the_tracker_is_opened_ends_what_an_earlier_attempt_ope
 def test_a_tracker_that_hangs_delays_the_end_of_a_failed_training_a_little(
     tracked: Prepared, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(train_stage, "TRACKER_SECONDS", 0.1)
+    monkeypatch.setattr(attempts, "TRACKER_SECONDS", 0.1)
     release = threading.Event()
     monkeypatch.setattr(TrackedTraining, "finish", lambda *_: release.wait(60))
     with pytest.raises(errors.Killed):
@@ -644,7 +645,7 @@ def test_a_stage_that_is_asked_to_end_finishes_its_upload_if_there_is_time(
     upload, run = storage.Prefix.upload, uploads.Upload._run
     monkeypatch.setattr(storage.Prefix, "upload", slow)
     monkeypatch.setattr(uploads.Upload, "_run", end)
-    monkeypatch.setattr(train_stage, "GRACE_SECONDS", 60 if in_time else 0.1)
+    monkeypatch.setattr(attempts, "GRACE_SECONDS", 60 if in_time else 0.1)
     with pytest.raises(kind):
         here.train_here()
     epoch = 1 if in_time else None
@@ -681,7 +682,7 @@ def test_the_end_of_the_training_process_is_no_part_of_an_uploads_time(
 
     tell_batch, turn_to = Training._on_batch, Times.turn
     monkeypatch.setattr(Training, "_on_batch", on_batch)
-    monkeypatch.setattr(train_stage, "supervise", supervised)
+    monkeypatch.setattr(attempts, "supervise", supervised)
     monkeypatch.setattr(Times, "turn", turn)
     with pytest.raises(errors.UserStopped) if stopped else nullcontext():
         here.train_here()
