@@ -241,6 +241,7 @@ def stated(
         name=texts.sentence(snapshot.dataset),
         # Of its content as docs/contract.md, "Datasets", has it: it is many files.
         hashes=[Hash(content=snapshot.identity.dataset_hash)],
+        licenses=[LicenceChoice(Licence(texts.sentence(licence))) for licence in snapshot.licences],
         properties=[Property("visionloop:snapshot", snapshot.id)],
     )
     model = _model(name, chain, snapshot, result, use_cases, limitations)

@@ -463,7 +463,10 @@ def _card(context: Context, resolution: Resolution[Loaded]) -> card.Card:
         description=str(context.run_arguments.get("description") or ""),
         report=validation.read(chain["validate"]),
         images={split: int(snapshot.in_split(split).sum()) for split in SPLITS},
-        licences={f"the library {getattr(trainer, 'distribution', None) or trainer.name}": licence} if licence else {},
+        licences={
+            **({"the dataset": "; ".join(snapshot.licences)} if snapshot.licences else {}),
+            **({f"the library {getattr(trainer, 'distribution', None) or trainer.name}": licence} if licence else {}),
+        },
         again=again(
             chain,
             context.workspace.uri,

@@ -155,6 +155,12 @@ class Snapshot:
         )
 
     @property
+    def licences(self) -> list[str]:
+        """The licences that its dataset states; none in a snapshot that was taken before they were kept."""
+        stated = self.result.receipt.parameters.get("licences")
+        return [str(licence) for licence in stated.value] if stated else []
+
+    @property
     def formats(self) -> str | dict[str, str]:
         """The format that its dataset was read as, or of several datasets each one's by its name."""
         return "dice" if self._first_form else parquet.formats(self.result.read("annotations"))

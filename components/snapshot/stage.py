@@ -286,6 +286,9 @@ def _as_given(arguments: Arguments, read: Annotations, selection: Selection) -> 
     if (elsewhere := _elsewhere(read)) is not None:
         # The hash of the dataset does not cover them, and an earlier snapshot would still have the keys of before.
         parameters["keys"] = Parameter(elsewhere, "dataset")
+    if read.licences:
+        # The hash of the dataset does not cover them, and an earlier snapshot would still have those of before.
+        parameters["licences"] = Parameter(list(read.licences), "dataset")
     if read.findings:
         # The hash of the dataset does not cover them, and an earlier snapshot would still have what was corrected.
         parameters["findings"] = Parameter(digest_of(read.findings), "dataset")

@@ -142,6 +142,7 @@ def inspected(
         "title": formats()[read.format_name].title,
         "evidence": read.evidence,
         **_counts(read.annotations),
+        "licences": list(read.annotations.licences),
         "findings": [asdict(entry) for entry in _findings(read.source, read.annotations, wanted)],
         "notices": read.notices,
     }
@@ -266,6 +267,8 @@ def lines(summary: dict[str, Any]) -> Iterator[str]:
     yield f"Classes  {len(summary['classes']):,}"
     for entry in summary["classes"]:
         yield f"         {entry['id']:>3}  {entry['name']}  {entry['objects']:,}"
+    for licence in summary["licences"]:
+        yield f"Licence  {licence}"
     for notice in summary["notices"]:
         yield f"Notice   {notice}"
     for finding in summary["findings"][:MOST_FINDINGS]:

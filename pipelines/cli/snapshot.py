@@ -187,6 +187,8 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
     yield f"Images    {content['images']:,} ({', '.join(f'{name} {count:,}' for name, count in content['splits'].items())})"
     for name, value in content["options"].items():
         yield f"Option    {name} = {value if isinstance(value, str) else json_line(value)}"
+    for licence in content["licences"]:
+        yield f"Licence   {licence}"
     yield f"Bytes     {content['image_bytes']:,}"
     if content["missing_images"]:
         yield f"Missing   {content['missing_images']:,} images were not there"

@@ -153,6 +153,7 @@ def details(results: Prefix, snapshot: Snapshot) -> dict[str, Any]:
         "classes": [
             {"id": kind.id, "name": kind.name, "objects": objects.get(kind.id, 0)} for kind in annotations.classes
         ],
+        "licences": snapshot.licences,
         "missing_images": snapshot.table["etag"].null_count,
         "image_bytes": int(column(snapshot.table, "size").sum()),
         "receipts": [result.uri for result in own],

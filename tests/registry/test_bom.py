@@ -14,9 +14,10 @@ from decided import register, version
 from test_card import RESULT
 from test_model_verify import broken_at, chain
 from test_statement import put
-from toy_detector import Prepared
+from toy_detector import Prepared, published
 
 from visionloop.components.register import bom, statement
+from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import receipts
 from visionloop.core.canonical import sha256
 from visionloop.core.storage import open_prefix
@@ -28,6 +29,21 @@ def valid(data: bytes) -> None:
     """Raises AssertionError if a bill is not what the published schema of CycloneDX 1.6 asks for."""
     error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(data.decode())
     assert error is None, str(error)[:2000]
+
+
+def test_the_datasets_licences_stand_in_it_and_on_the_card(
+    prepared: Prepared, registry: Registry, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Snapshot, "licences", property(lambda _: ["CC BY 4.0", "<b>own</b>"]))
+    outcome = prepared.register(prepared.evaluate(prepared.train(2), name), name)
+    data = open_prefix(version(registry, name, 1).source, "results").read(bom.FILE)
+    valid(data)
+    dataset = json.loads(data)["components"][0]
+    assert dataset["licenses"] == [{"license": {"name": "CC BY 4.0"}}, {"license": {"name": "<b>own</b>"}}]
+    card = published(outcome).read("card").decode()
+    assert "| licence of the dataset | CC BY 4.0; \\<b\\>own\\</b\\> |" in card
+    assert "<b>own" not in published(outcome).read("card_page").decode()
+    verify(registry, f"{name}/1", "none")
 
 
 def test_it_has_the_published_form_and_says_what_the_model_is_made_of(

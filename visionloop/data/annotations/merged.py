@@ -69,6 +69,7 @@ def merge(parts: Sequence[tuple[RunDataset, Annotations]]) -> Annotations:
         shared=tuple(shared),
         findings=tuple(findings),
         notices=(*_told(parts), *notices, *_alike(parts)),
+        licences=tuple(dict.fromkeys(licence for _, read in parts for licence in read.licences)),
         parts=tuple(_part(dataset, read) for dataset, read in parts),
     ).sorted()
 

@@ -132,6 +132,7 @@ class Annotations:
         findings: What the format states and this form does not hold: contradictions that only reading it shows.
         notices: What was assumed, passed over or counted while it was read, a sentence each.
         metadata: The dataset's free values: ``dataset_id``, ``dataset_name``.
+        licences: Under which licences it may be used, where the format states any: ``formats.licences``.
         parts: The datasets that it is made of, where there are several. Then a key is one below the URI of a dataset, with that
             one's name and a slash before it.
     """
@@ -151,6 +152,7 @@ class Annotations:
     findings: tuple[Finding, ...] = ()
     notices: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    licences: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
 
     def part(self, key: str) -> Annotations | Part:

@@ -16,6 +16,7 @@ from visionloop.data.dice import format as dice
 from visionloop.data.formats.columns import Shape
 from visionloop.data.formats.document import NOTHING, check_text, decode_whole, is_list, refuse_repeated, unmarked
 from visionloop.data.formats.json_errors import wrong_field, wrong_json
+from visionloop.data.formats.licences import stated
 from visionloop.data.sentences import printable
 
 #: The remedy at the end of each sentence about a wrong file.
@@ -35,6 +36,7 @@ class _Document(Struct, kw_only=True):
     images: msgspec.Raw = NOTHING
     annotations: msgspec.Raw = NOTHING
     categories: msgspec.Raw = NOTHING
+    licenses: msgspec.Raw = NOTHING
 
 
 class Category(Struct, frozen=True, gc=False, kw_only=True):
@@ -74,12 +76,14 @@ class Document:
         images: The list's JSON.
         annotations: The list's JSON.
         categories: In the file's order.
+        licences: Those that the file lists.
     """
 
     file: str
     images: msgspec.Raw
     annotations: msgspec.Raw
     categories: tuple[Category, ...]
+    licences: tuple[str, ...] = ()
 
 
 def has_keypoints(data: bytes | mmap.mmap) -> bool:
@@ -117,7 +121,16 @@ def split(data: bytes | mmap.mmap, file: str) -> Document | str:
         return "categories"
     refuse_repeated(data, (*lists, "categories"), lists.values(), file, REMEDY)
     categories = _field(document.categories, tuple[Category, ...], "categories", file)
-    return Document(file, document.images, document.annotations, categories)
+    return Document(file, document.images, document.annotations, categories, _licences(document.licenses))
+
+
+def _licences(raw: msgspec.Raw) -> tuple[str, ...]:
+    """The list ``licenses``; what else stands there says nothing of the dataset's use, and is no reason to refuse it."""
+    try:
+        entries = msgspec.json.decode(raw, type=list[dict[str, Any]])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ()
+    return stated((entry.get("name"), entry.get("url")) for entry in entries)
 
 
 def _field(raw: msgspec.Raw, type_: Any, name: str, file: str) -> Any:

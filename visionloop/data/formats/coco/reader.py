@@ -38,6 +38,7 @@ class _Read:
     grouped: int = 0
     findings: list[Finding] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    licences: list[str] = field(default_factory=list)
 
 
 def read_coco(source: Source) -> Annotations:
@@ -70,6 +71,7 @@ def read_coco(source: Source) -> Annotations:
         findings=tuple(read.findings),
         notices=(*read.notices, *classes.notices),
         metadata={"dataset_id": None, "dataset_name": None},
+        licences=tuple(dict.fromkeys(read.licences)),
     )
 
 
@@ -100,6 +102,7 @@ def _read_file(source: Source, file: str, several: bool, read: _Read, classes: C
             read.notices.append(f"{file}: passed over, it has no {document}.")
             return False
         renumbered = classes.add(document)
+        read.licences += document.licences
         images, ids = _images(source, document, data, several, read)
         objects = _objects(source, document, data, images, ids, read)
     images_before = read.image_count

@@ -10,6 +10,7 @@ from visionloop.core.encodings import decoded
 from visionloop.core.errors import InvalidDataset
 from visionloop.data import yaml_texts
 from visionloop.data.annotations.classes import Class, wrong_class_name
+from visionloop.data.formats.licences import stated
 from visionloop.data.sentences import printable, shown
 
 #: The largest file, in bytes.
@@ -34,6 +35,7 @@ class Description:
         path: The folder from which the places are counted, as it is written; empty for the file's own.
         places: For each split that is named, its folders, files and patterns, as they are written.
         keypoint_shape: How many keypoints an object has, and how many values each; None without.
+        licences: Those that it states: under ``license``, and as Roboflow writes it.
     """
 
     file: str
@@ -41,6 +43,7 @@ class Description:
     path: str
     places: dict[str, tuple[str, ...]]
     keypoint_shape: tuple[int, int] | None = None
+    licences: tuple[str, ...] = ()
 
 
 def parse(data: bytes, file: str) -> Description:
@@ -70,7 +73,13 @@ def parse(data: bytes, file: str) -> Description:
     path = content.get("path")
     if path is not None and not isinstance(path, str):
         raise InvalidDataset(f"{file}: path is not a text; {_REMEDY}")
-    return Description(file, classes, "" if _is_nothing(path) else str(path), places, shape)
+    return Description(file, classes, "" if _is_nothing(path) else str(path), places, shape, _licences(content))
+
+
+def _licences(content: dict[str, Any]) -> tuple[str, ...]:
+    roboflow = content.get("roboflow")
+    named = [content.get("license"), roboflow.get("license") if isinstance(roboflow, dict) else None]
+    return stated((name, None) for name in named if not _is_nothing(name))
 
 
 def _loaded(data: bytes, file: str) -> dict[str, Any]:

@@ -102,6 +102,7 @@ def read_yolo(source: Source) -> Annotations:
             *boxes_alone(objects, task, description.file),
         ),
         metadata={"dataset_id": None, "dataset_name": None},
+        licences=description.licences,
     )
 
 
