@@ -60,6 +60,7 @@ def _add_people_commands(app: typer.Typer) -> None:
         dataset,
         demo,
         demo_loop,
+        deploy,
         model,
         plan,
         predict,
@@ -82,6 +83,7 @@ def _add_people_commands(app: typer.Typer) -> None:
     app.command("demo")(demo.demo)
     app.command("demo-loop")(demo_loop.demo_loop)
     app.command("serve")(serve.serve)
+    app.command("deploy")(deploy.deploy)
     app.command("predict")(predict.predict)
     app.command("compile")(compile.compile_)
     app.command("up")(services.up)

@@ -10,12 +10,7 @@ import typer
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
-
-#: The variable with what clients have to send.
-TOKEN = "VISIONLOOP_SERVE_TOKEN"  # noqa: S105 (its name)
-
-#: The least length of a token in characters.
-SHORTEST_TOKEN = 16
+from visionloop.pipelines.serving import SHORTEST_TOKEN, TOKEN
 
 
 def serve(

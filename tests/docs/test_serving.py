@@ -18,8 +18,11 @@ import pytest
 from documents import ROOT
 from untrained import photograph, register
 
-from visionloop.pipelines.cli.serve import SHORTEST_TOKEN
-from visionloop.pipelines.serving import requests, server
+from visionloop.core.errors import InvalidConfig
+from visionloop.pipelines.cli.main import application
+from visionloop.pipelines.deploying import kserve
+from visionloop.pipelines.deploying.order import Wanted
+from visionloop.pipelines.serving import SHORTEST_TOKEN, TOKEN, requests, server
 from visionloop.pipelines.serving.application import Limits
 from visionloop.registry import Registry
 
@@ -75,3 +78,22 @@ def test_the_table_has_the_limits_of_the_code() -> None:
         f"a token of {SHORTEST_TOKEN} characters",
     ):
         assert row in PAGE, row
+
+
+def test_the_commands_of_a_deployment_are_what_the_command_line_takes() -> None:
+    deployed = [words[2:] for words in COMMANDS if words[1:2] == ["deploy"]]
+    assert [words[words.index("--out") + 1] for words in deployed] == ["deploy/bottles", "deploy/canary"]
+    for words in deployed:
+        # Its options are read, and then there is no such model.
+        with pytest.raises(InvalidConfig, match="no such model is registered"):
+            application(["deploy"])(["deploy", *words], standalone_mode=False)
+    waited = next(words for words in COMMANDS if "wait" in words)
+    assert waited[-1] == "inferenceservice/bottles"
+
+
+def test_the_page_has_what_a_deployment_has() -> None:
+    assert f"`--min-replicas` ({Wanted().replicas[0]}) to `--max-replicas` ({Wanted().replicas[1]})" in PAGE
+    assert {kserve.SERVICE, kserve.SMOKE_TEST, kserve.EXAMPLE, kserve.SECRET} <= set(
+        re.findall(r"[\w-]+(?:\.\w+)?", PAGE)
+    )
+    assert f"secret generic {kserve.SECRET} --from-literal={TOKEN}=" in PAGE
