@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_cluster import Cluster, kubectl, outputs, steps, until
+import yaml
+from kubernetes_cluster import STAGE_IMAGE, Cluster, kubectl, outputs, steps, until
 
 from visionloop.components.calls import STAGES_OF
 from visionloop.core.names import sanitise
 from visionloop.core.receipts import load
+from visionloop.pipelines.deploying import deploy, kserve
+from visionloop.pipelines.deploying.order import Order, Wanted
 from visionloop.pipelines.engines.argo.templates import SANITISED
 from visionloop.pipelines.engines.pods import GPU, STAGE_LABEL
+from visionloop.pipelines.serving import TOKEN
+from visionloop.registry import Registry
 
 #: Those that every run has: export runs where it is asked for.
 STAGES = [stage for stage in STAGES_OF["train"] if stage != "export"]
@@ -101,6 +110,41 @@ def test_a_run_exports_what_it_has_trained_already(cluster: Cluster, trained: di
             patch.setenv(variable, value)
         assert load(outputs(export)["receipt"], "export").receipt.scalars["exports"] == {"onnx:fp32": "accepted"}
     assert outputs(register)["version"] == outputs(steps(trained, "register")[0])["version"]
+
+
+def test_the_pod_that_a_deployment_asks_for_answers(
+    cluster: Cluster, trained: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KServe is not here: the InferenceService's pod is started as it stands, under the policies of the namespace."""
+    for variable, value in cluster.services.environment().items():
+        monkeypatch.setenv(variable, value)
+    version = Registry(os.environ).version(sanitise(SETTINGS["model_name"]), 1)
+    assert version is not None
+    registry, tag = STAGE_IMAGE.rpartition("/")[0], STAGE_IMAGE.rpartition(":")[2]
+    deploy("kserve", Order(version, version.source, "ultralytics", Wanted(registry=registry, tag=tag)), tmp_path)
+    predictor = yaml.safe_load((tmp_path / kserve.SERVICE).read_text())["spec"]["predictor"]
+    kept = ("serviceAccountName", "automountServiceAccountToken", "enableServiceLinks", "containers", "volumes")
+    token = "a-token-of-the-tests"
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": kserve.SECRET}, "stringData": {TOKEN: token}},
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "deployed", "labels": predictor["labels"]},
+            "spec": {name: predictor[name] for name in kept},
+        },
+    )
+    kubectl("-n", cluster.namespace, "wait", "--for=condition=Ready", "--timeout=300s", "pod/deployed")
+    address = json.loads(kubectl("-n", cluster.namespace, "get", "pod", "deployed", "-o", "json"))["status"]["podIP"]
+    asked = subprocess.run(
+        [sys.executable, str(tmp_path / kserve.SMOKE_TEST), f"http://{address}:{kserve.PORT}", "120"],
+        env=os.environ | {TOKEN: token},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (asked.returncode, asked.stderr) == (0, "")
+    kubectl("-n", cluster.namespace, "delete", "pod", "deployed", "--wait=false")
 
 
 def test_wrong_data_ends_at_once_with_its_sentence(cluster: Cluster) -> None:

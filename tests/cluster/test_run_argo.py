@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from kubernetes_cluster import KUBECONFIG, STAGE_IMAGE, Cluster, kubectl, outputs, steps
 
+from visionloop.core.names import sanitise
 from visionloop.core.receipts import load
 from visionloop.pipelines.engines.argo.client import KubernetesApi
 
@@ -202,7 +203,7 @@ def test_without_keys_the_engine_tells_what_it_knows(
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("the workspace can't be read here") == 1, ended.stderr
     output = summary(ended)
-    assert (output["version"], output["alias"], output["model_name"]) == (1, "champion", MODEL)
+    assert (output["version"], output["alias"], output["model_name"]) == (1, "champion", sanitise(MODEL))
     assert output["stages"]["register"]["receipt"].endswith("/receipt.json")
 
 
