@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,8 +14,13 @@ from visionloop.pipelines.cli.output import Output, show
 
 def deploy(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME/VERSION or NAME@ALIAS.")],
-    to: Annotated[str, typer.Option("--to", metavar="PLATFORM", help="kserve. Required.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder for the files. Required.")],
+    to: Annotated[str, typer.Option("--to", metavar="PLATFORM", help="kserve or triton. Required.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR", help="A new or empty folder for the files; of Triton its repository, also s3://…. Required."
+        ),
+    ],
     name: Annotated[str, typer.Option(help="The deployment's name (default: the model's).")] = "",
     namespace: Annotated[str, typer.Option(help="Its namespace (default: that of whoever applies the files).")] = "",
     registry: Annotated[str, typer.Option(help="The images' registry.")] = REGISTRY,
@@ -34,21 +38,19 @@ def deploy(
 
     Example: visionloop deploy bottles@champion --to kserve --out deploy/bottles --registry registry.example.com/vision
     """
-    from visionloop.pipelines.deploying import check_folder, files_of
+    from visionloop.pipelines.deploying import check_out, platform
     from visionloop.pipelines.deploying import deploy as write
     from visionloop.pipelines.deploying.order import Order, Wanted
     from visionloop.pipelines.models.opened import opened
     from visionloop.registry import resolve
 
-    files_of(to)
+    platform(to)
     wanted = Wanted(name, namespace, registry, tag, gpus, (min_replicas, max_replicas), canary)
     wanted.check()
-    check_folder(out)
+    check_out(out)
     with opened(model, command="visionloop deploy") as versions:
         version = resolve.named(model, versions)
         uri, description = resolve.describe(version, versions)
     made = write(to, Order(version, uri, description.trainer, wanted), out)
-    notice(
-        f"{version.label}: {len(made.files)} files for {to} in {out}; its pods look for it in the MLflow that their ConfigMap names."
-    )
-    show(asdict(made), [str(out / file) for file in made.files], output)
+    notice(f"{version.label}: {len(made.files)} files for {to} in {out}.")
+    show(asdict(made), [f"{made.folder}/{file}" for file in made.files], output)

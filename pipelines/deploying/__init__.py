@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from visionloop.core.errors import InvalidConfig
-from visionloop.core.files import atomic_write
-from visionloop.pipelines.deploying import kserve
+from visionloop.core.folders import temporary_folder
+from visionloop.core.storage import Prefix, open_prefix
+from visionloop.core.stores import local_path, normalise_uri
+from visionloop.pipelines.deploying import kserve, triton
 from visionloop.pipelines.deploying.order import Order
 
-#: Makes the files of a deployment: their contents by name.
-Files = Callable[[Order], Mapping[str, str]]
+
+@dataclass(frozen=True)
+class Platform:
+    """A platform.
+
+    Attributes:
+        write: Writes the files of a deployment into an empty folder; returns their paths there, in the order in which they are put into place.
+        below: The folder below the one that is named which must be new or empty; empty for that one itself.
+    """
+
+    write: Callable[[Order, Path], Sequence[str]]
+    below: Callable[[Order], str] = lambda order: ""
+
 
 #: What a model can be deployed to.
-PLATFORMS: Mapping[str, Files] = {"kserve": kserve.files}
+PLATFORMS: Mapping[str, Platform] = {
+    "kserve": Platform(kserve.write),
+    "triton": Platform(triton.write, triton.version_folder),
+}
 
 
 @dataclass(frozen=True)
@@ -27,8 +43,8 @@ class Deployment:
         name: The name of the deployment there.
         model: The registered name.
         version: Its number.
-        folder: Where the files lie.
-        files: Their names.
+        folder: The URI of the folder of the files.
+        files: Their paths there.
     """
 
     platform: str
@@ -39,38 +55,47 @@ class Deployment:
     files: list[str]
 
 
-def files_of(platform: str) -> Files:
-    """What makes the files for a platform. Raises InvalidConfig for an unknown one."""
-    if platform not in PLATFORMS:
-        raise InvalidConfig(f"--to {platform:.80}: give {' or '.join(PLATFORMS)}.")
-    return PLATFORMS[platform]
+def platform(name: str) -> Platform:
+    """The platform of a name. Raises InvalidConfig for an unknown one."""
+    if name not in PLATFORMS:
+        raise InvalidConfig(f"--to {name:.80}: give {' or '.join(PLATFORMS)}.")
+    return PLATFORMS[name]
 
 
-def check_folder(out: Path) -> None:
-    """Refuses a folder that holds files: what an earlier deployment left there would be applied too. Raises InvalidConfig."""
-    if out.is_dir() and any(out.iterdir()):
-        raise InvalidConfig(f"--out {out}: the folder holds files already; name a new or an empty one.")
-    if out.exists() and not out.is_dir():
+def check_out(out: str) -> str:
+    """The URI of the folder that files are put into. Raises InvalidConfig if it is a file, or no place that can be written to."""
+    uri = normalise_uri(out)
+    path = local_path(uri)
+    if path is not None and path.exists() and not path.is_dir():
         raise InvalidConfig(f"--out {out}: this is a file; name a new folder.")
+    return uri
 
 
-def deploy(platform: str, order: Order, out: Path) -> Deployment:
-    """Writes the files of a deployment.
+def deploy(name: str, order: Order, out: str) -> Deployment:
+    """Writes the files of a deployment: all of them are made before the first one is put into place.
 
     Args:
-        platform: One of PLATFORMS.
+        name: One of PLATFORMS.
         order: What is deployed, and how.
-        out: A new or empty folder.
+        out: The folder, or the prefix of a store: new or empty, or with Triton without this version.
 
     Raises:
         InvalidConfig: If the platform is unknown, the folder holds files, or the model can't be deployed as it is asked for.
+        InvalidReceipt: If a file of the model is not the one that was registered.
         OSError: If a file can't be written.
     """
-    files = files_of(platform)(order)
-    check_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        with atomic_write(out / name) as partial:
-            partial.write_text(text, encoding="utf-8")
+    chosen, uri = platform(name), check_out(out)
+    there, below = open_prefix(uri, "results"), chosen.below(order)
+    if _holds(there, below):
+        what = f"{below}/ of it holds files" if below else "the folder holds files"
+        raise InvalidConfig(f"--out {out}: {what} already; name a new or an empty one.")
+    with temporary_folder("deployment") as work:
+        files = list(chosen.write(order, work))
+        for file in files:
+            there.upload(work / file, file)
     version = order.version
-    return Deployment(platform, order.name, version.name, version.number, str(out), sorted(files))
+    return Deployment(name, order.name, version.name, version.number, uri, files)
+
+
+def _holds(there: Prefix, below: str) -> bool:
+    return next(there.objects(below), None) is not None

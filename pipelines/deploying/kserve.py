@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files as resources
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -38,6 +39,14 @@ LOADING_SECONDS, REQUEST_SECONDS = 300, 120
 
 #: The files.
 SERVICE, SMOKE_TEST, EXAMPLE = "inferenceservice.yaml", "smoke_test.py", "smoke_test.json"
+
+
+def write(order: Order, folder: Path) -> Sequence[str]:
+    """Writes the files of a deployment. Raises as ``files``."""
+    made = files(order)
+    for name, text in made.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return list(made)
 
 
 def files(order: Order) -> Mapping[str, str]:

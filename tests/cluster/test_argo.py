@@ -121,8 +121,12 @@ def test_the_pod_that_a_deployment_asks_for_answers(
     version = Registry(os.environ).version(sanitise(SETTINGS["model_name"]), 1)
     assert version is not None
     registry, tag = STAGE_IMAGE.rpartition("/")[0], STAGE_IMAGE.rpartition(":")[2]
-    deploy("kserve", Order(version, version.source, "ultralytics", Wanted(registry=registry, tag=tag)), tmp_path)
-    predictor = yaml.safe_load((tmp_path / kserve.SERVICE).read_text())["spec"]["predictor"]
+    deploy(
+        "kserve",
+        Order(version, version.source, "ultralytics", Wanted(registry=registry, tag=tag)),
+        str(tmp_path / "out"),
+    )
+    predictor = yaml.safe_load((tmp_path / "out" / kserve.SERVICE).read_text())["spec"]["predictor"]
     kept = ("serviceAccountName", "automountServiceAccountToken", "enableServiceLinks", "containers", "volumes")
     token = "a-token-of-the-tests"
     cluster.apply(
@@ -137,7 +141,7 @@ def test_the_pod_that_a_deployment_asks_for_answers(
     kubectl("-n", cluster.namespace, "wait", "--for=condition=Ready", "--timeout=300s", "pod/deployed")
     address = json.loads(kubectl("-n", cluster.namespace, "get", "pod", "deployed", "-o", "json"))["status"]["podIP"]
     asked = subprocess.run(
-        [sys.executable, str(tmp_path / kserve.SMOKE_TEST), f"http://{address}:{kserve.PORT}", "120"],
+        [sys.executable, str(tmp_path / "out" / kserve.SMOKE_TEST), f"http://{address}:{kserve.PORT}", "120"],
         env=os.environ | {TOKEN: token},
         capture_output=True,
         text=True,

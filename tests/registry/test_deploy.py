@@ -18,12 +18,16 @@ import pytest
 import yaml
 from untrained import register
 
+from visionloop.components.export.result import ExportResult
 from visionloop.core import secrets
-from visionloop.core.errors import InvalidConfig, VisionloopError
+from visionloop.core.errors import InvalidConfig, InvalidReceipt, VisionloopError
+from visionloop.core.storage import open_prefix
+from visionloop.pipelines.cli.export import exported
 from visionloop.pipelines.cli.main import application
-from visionloop.pipelines.deploying import deploy, kserve
+from visionloop.pipelines.deploying import deploy, kserve, triton
 from visionloop.pipelines.deploying.order import Order, Wanted
 from visionloop.registry import Registry, Version
+from visionloop.registry.versions import STORAGE_URI
 
 STORE = "s3://results/work/register/model"
 TOKEN = "a-token-of-the-tests"
@@ -146,8 +150,8 @@ def smoke_test(folder: Path, address: str, token: str) -> subprocess.CompletedPr
 @pytest.mark.slow
 def test_the_command_of_its_pods_passes_the_smoke_test(version: Version, mlflow_uri: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    made = deploy("kserve", order(version), out)
-    assert made.files == ["inferenceservice.yaml", "smoke_test.json", "smoke_test.py"]
+    made = deploy("kserve", order(version), str(out))
+    assert sorted(made.files) == ["inferenceservice.yaml", "smoke_test.json", "smoke_test.py"]
     with serving(yaml.safe_load((out / kserve.SERVICE).read_text()), tmp_path, mlflow_uri) as address:
         passed = smoke_test(out, address, TOKEN)
         assert (passed.returncode, passed.stderr) == (0, "")
@@ -161,7 +165,7 @@ def test_the_command_of_its_pods_passes_the_smoke_test(version: Version, mlflow_
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (("--to", "heroku"), "--to heroku: give kserve"),
+        (("--to", "heroku"), "--to heroku: give kserve or triton"),
         (("--to", "kserve", "--name", "Shelf_1"), "--name 'Shelf_1': give small letters"),
         (("--to", "kserve", "--name", "7up"), "a letter first"),
         (("--to", "kserve", "--namespace", "{{x}}"), "--namespace '{{x}}'"),
@@ -196,3 +200,78 @@ def test_a_folder_with_files_and_a_model_that_no_pod_reaches_are_refused(
     with pytest.raises(InvalidConfig, match="no such model is registered"):
         command("nobody@champion", "--to", "kserve", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def exported_as_onnx(version: Version, registry: Registry, folder: Path) -> Version:
+    """The version with its ONNX file beside it, as register puts an accepted one there."""
+    report = exported(f"{version.name}/{version.number}", "onnx", folder, [], "a test")
+    assert report.file is not None
+    there = folder / "exports/onnx-fp32"
+    there.mkdir(parents=True)
+    Path(report.file).rename(there / "model.onnx")
+    accepted = ExportResult(format="onnx", precision="fp32", accepted=True, size=report.size, sha256=report.sha256)
+    (there / "export.json").write_bytes(accepted.encode())
+    registry.tag(version, {STORAGE_URI: folder.as_uri()})
+    found = registry.version(version.name, version.number)
+    assert found is not None
+    return found
+
+
+def test_a_triton_repository_has_what_the_file_takes_and_gives(
+    version: Version, registry: Registry, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    found = exported_as_onnx(version, registry, tmp_path / "copy")
+    out = tmp_path / "repository"
+    (out / "another").mkdir(parents=True)
+    (out / "another/config.pbtxt").touch()
+    made = deploy("triton", order(found, name="shelves", gpus=1), str(out))
+    assert made.files == ["shelves/1/model.onnx", "shelves/config.pbtxt"]
+    config = (out / "shelves/config.pbtxt").read_text()
+    session = onnxruntime.InferenceSession(out / "shelves/1/model.onnx")
+    for field, tensors in (("input", session.get_inputs()), ("output", session.get_outputs())):
+        for tensor in tensors:
+            sides = ", ".join(map(str, tensor.shape))
+            assert f'{field} [ {{ name: "{tensor.name}" data_type: TYPE_FP32 dims: [ {sides} ] }} ]' in config
+    assert config.startswith('name: "shelves"\nbackend: "onnxruntime"\nmax_batch_size: 0\n')
+    assert "dynamic_batching" not in config
+    assert "instance_group [ { count: 1 kind: KIND_GPU } ]" in config
+    assert "specific: { versions: [ 1 ] }" in config
+    with pytest.raises(InvalidConfig, match=r"shelves/1/ of it holds files already"):
+        deploy("triton", order(found, name="shelves"), str(out))
+
+
+def test_requests_are_put_together_where_the_file_takes_any_number(version: Version) -> None:
+    inputs, outputs = [triton.Tensor("images", "FP32", (-1, 3, 64, 64))], [triton.Tensor('a"b', "INT64", (-1, -1, 6))]
+    config = triton.config(order(version), inputs, outputs)
+    assert "max_batch_size: 8" in config
+    assert 'input [ { name: "images" data_type: TYPE_FP32 dims: [ 3, 64, 64 ] } ]' in config
+    assert 'output [ { name: "a\\"b" data_type: TYPE_INT64 dims: [ -1, 6 ] } ]' in config
+    assert "dynamic_batching { max_queue_delay_microseconds: 5000 }" in config
+
+
+def test_without_the_accepted_file_nothing_is_deployed_to_triton(
+    version: Version, registry: Registry, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InvalidConfig, match=r"has no accepted export onnx:fp32 at .*; run its training again with --export onnx"
+    ):
+        deploy("triton", Order(version, (tmp_path / "files/model").as_uri(), "timm", Wanted()), str(tmp_path / "out"))
+    found = exported_as_onnx(version, registry, tmp_path / "copy")
+    there = tmp_path / "copy/exports/onnx-fp32"
+    (there / "model.onnx").write_bytes(b"another")
+    with pytest.raises(InvalidReceipt, match="not the file that was accepted"):
+        deploy("triton", order(found), str(tmp_path / "out"))
+    (there / "export.json").write_bytes(ExportResult(format="onnx", precision="fp32", accepted=False).encode())
+    with pytest.raises(InvalidConfig, match="has no accepted export"):
+        deploy("triton", order(found), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_repository_may_lie_in_a_store(
+    version: Version, registry: Registry, tmp_path: Path, s3_workspace: str
+) -> None:
+    found = exported_as_onnx(version, registry, tmp_path / "copy")
+    deploy("triton", order(found, name="shelves"), f"{s3_workspace}/repository")
+    stored = open_prefix(f"{s3_workspace}/repository", "results").objects()
+    assert {info.key for info in stored} == {"shelves/1/model.onnx", "shelves/config.pbtxt"}
