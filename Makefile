@@ -34,6 +34,9 @@ TASK ?= detection
 # The library that trains it, by the name of its trainer; empty takes the first that is installed.
 TRAINER ?=
 
+# Where the repository is published: what make release builds names it.
+URL ?=
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -144,12 +147,13 @@ image-%:
 	$(BUILD_IMAGE) --build-arg IMAGE=$* --build-arg NAME=$(call image,$*) --build-arg LICENSES="$(call licences,$*)" \
 	  -t $(REGISTRY)/$(call image,$*):$(TAG) .
 
-release: venv ## Build the wheel and the source distribution into dist/, and print the names of the images
-	@rm -rf dist
-	$(BIN)/python -m hatchling build --directory dist
+release: venv ## Build the wheel and the source distribution of HEAD into dist/, and print the names of the images; URL=https://… is the repository's public address
+	@case "$(URL)" in https://?*) ;; *) echo "make release URL=https://…: give the repository's public address, which [project.urls] of what is built names" >&2; exit 1;; esac
+	@rm -rf dist build/release && mkdir -p build/release
+	@git archive HEAD | tar -x -C build/release
+	@printf '\n[project.urls]\nRepository = "%s"\n' '$(URL)' >> build/release/pyproject.toml
+	cd build/release && $(abspath $(BIN))/python -m hatchling build --directory $(CURDIR)/dist
 	@printf '%s\n' $(IMAGES)
-	@grep -q '^\[project\.urls\]' pyproject.toml || \
-	  echo "pyproject.toml: [project.urls] is missing; add the repository's public address before you publish" >&2
 
 kind-up: ## Create a kind cluster with both engines, S3, MLflow and Visionloop in it (needs docker, kind and git)
 	$(KIND) up

@@ -82,7 +82,11 @@ def test_the_table_has_the_limits_of_the_code() -> None:
 
 def test_the_commands_of_a_deployment_are_what_the_command_line_takes() -> None:
     deployed = [words[2:] for words in COMMANDS if words[1:2] == ["deploy"]]
-    assert [words[words.index("--out") + 1] for words in deployed] == ["deploy/bottles", "deploy/canary", "s3://models/triton"]
+    assert [words[words.index("--out") + 1] for words in deployed] == [
+        "deploy/bottles",
+        "deploy/canary",
+        "s3://models/triton",
+    ]
     for words in deployed:
         # Its options are read, and then there is no such model.
         with pytest.raises(InvalidConfig, match="no such model is registered"):
