@@ -10,7 +10,7 @@ from typing import Any
 
 from visionloop.components.calls import APPROVE
 from visionloop.components.calls import SETTINGS as SETTINGS_OBJECT
-from visionloop.components.export.formats import PRECISIONS
+from visionloop.components.export.formats import CHOICES
 from visionloop.components.predict.written import FORMATS
 from visionloop.components.validate.stage import MODES, ON_ERROR
 from visionloop.core.shards import MOST
@@ -186,7 +186,7 @@ _TABLE = (
         "export",
         str,
         "",
-        f"Formats in which the model is exported where it is registered, separated by commas: {', '.join(PRECISIONS)}. Empty exports it in none.",
+        f"Formats in which the model is exported where it is registered, separated by commas: {', '.join(CHOICES)}. Empty exports it in none.",
     ),
 )
 

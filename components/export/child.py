@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,10 @@ PROGRESS, ANSWER = "progress", "answer.json"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """An export to make; ``pictures`` are files, ``scenes`` what is true of each, ``folder`` is where the export is written."""
+    """An export to make; ``pictures`` are files, ``scenes`` what is true of each, ``folder`` is where the export is written.
+
+    ``calibration`` are the files that int8 is calibrated on.
+    """
 
     trainer: str
     checkpoint: str
@@ -49,6 +52,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     pictures: list[str]
     folder: str
     scenes: list[Scene] = []
+    calibration: list[str] = []
     run: str = ""
     trace_id: str = ""
 
@@ -104,7 +108,7 @@ def run(
             process_group=group,
         )
         try:
-            code = _watched(process, progress, len(job.pictures), advanced, clock)
+            code = _watched(process, progress, len(job.pictures) + len(job.calibration), advanced, clock)
         finally:
             process.kill()  # does nothing to one that has ended
             process.wait()
@@ -163,7 +167,9 @@ def answered(job: Job, progress: Path) -> Answer:
     try:
         trainer, wanted = catalog.trainer(job.trainer), Wanted(job.format, job.precision)
         folder = Path(job.folder)
-        made = make(trainer, Path(job.checkpoint), wanted, job.described, _pictures(job), folder, advanced, job.scenes)
+        pictures, calibration = _pictures(job.pictures), _told(_pictures(job.calibration), advanced)
+        file = Path(job.checkpoint)
+        made = make(trainer, file, wanted, job.described, pictures, folder, advanced, job.scenes, calibration)
     except VisionloopError as error:
         return Answer(problem=error.sentence.rstrip("."), again=error.exit_code in RETRYABLE)
     except BaseException as error:
@@ -176,8 +182,15 @@ def answered(job: Job, progress: Path) -> Answer:
     return Answer(file=str(file), result=result, speed=speed)
 
 
-def _pictures(job: Job) -> Iterator[NDArray[Any]]:
-    for name in job.pictures:
+def _told(pictures: Iterator[NDArray[Any]], advanced: Callable[[int], None]) -> Iterator[NDArray[Any]]:
+    """The same; each is told as a sign of life."""
+    for number, pixels in enumerate(pictures, 1):
+        advanced(number)
+        yield pixels
+
+
+def _pictures(files: Sequence[str]) -> Iterator[NDArray[Any]]:
+    for name in files:
         try:
             yield decode(Path(name).read_bytes())
         except Undecodable as error:

@@ -11,7 +11,15 @@ from visionloop.training.trainers import Exports, Trainer
 ENDINGS = {"onnx": ".onnx"}
 
 #: The precisions of each format; the first one is the default.
-PRECISIONS: dict[str, tuple[str, ...]] = {"onnx": ("fp32",)}
+PRECISIONS: dict[str, tuple[str, ...]] = {"onnx": ("fp32", "int8")}
+
+#: What a list may name: a format alone is its default precision.
+CHOICES = tuple(
+    name if precision == own[0] else f"{name}:{precision}" for name, own in PRECISIONS.items() for precision in own
+)
+
+#: What is made in place of an export whose precision costs too much.
+FALLBACKS = {"int8": "fp32"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,12 @@ class Wanted:
     def folder(self) -> str:
         """``onnx-fp32``, as folders are called."""
         return f"{self.format}-{self.precision}"
+
+    @property
+    def fallback(self) -> Wanted | None:
+        """What is made where this one is refused; None where nothing is."""
+        precision = FALLBACKS.get(self.precision)
+        return Wanted(self.format, precision) if precision else None
 
     @property
     def file(self) -> str:

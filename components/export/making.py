@@ -8,6 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from visionloop.components.evaluate.scenes import Scene
-from visionloop.components.export import quality
+from visionloop.components.export import quality, quantization
 from visionloop.components.export.comparison import Difference, difference
 from visionloop.components.export.formats import Wanted, exporter
 from visionloop.components.export.quality import Quality
@@ -34,7 +35,10 @@ LEAST_OVERLAP, MOST_SCORE, MOST_FURTHER = 0.98, 0.01, 0.5
 COMPARED = 64
 
 #: By how much the metric of an export may differ from the model's, by precision.
-MOST_METRIC = {"fp32": 0.005}
+MOST_METRIC = {"fp32": 0.005, "int8": 0.02}
+
+#: The precisions whose numbers may differ as they do: what counts is what they find on the labels.
+BY_METRIC = ("int8",)
 
 #: How many pictures are drawn where none are named.
 DRAWN = 8
@@ -85,6 +89,7 @@ def make(
     folder: Path,
     advanced: Advanced = lambda _: None,
     scenes: Sequence[Scene] = (),
+    calibration: Iterable[NDArray[np.uint8]] = (),
 ) -> tuple[Path, ExportResult, Speed]:
     """Exports a model, and runs the file beside it.
 
@@ -97,6 +102,7 @@ def make(
         folder: Where the file is written.
         advanced: Called after each picture.
         scenes: What is true of each picture; without it both are only compared.
+        calibration: In RGB, of int8 the pictures that say how large the numbers within the model are.
 
     Returns:
         The file, how it was found, and how fast both are.
@@ -105,6 +111,10 @@ def make(
         InvalidConfig: If the trainer does not write the format, or a package is missing.
     """
     exported = exporter(trainer, wanted.format).export(checkpoint, wanted.format, folder)
+    if wanted.precision == "int8":
+        with _installed():
+            file = quantization.quantized(exported.file, map(exported.prepared, calibration))
+        exported = replace(exported, file=file)
     describe(exported, described, trainer)
     own, its = Quality(exported, described.classes), Quality(exported, described.classes)
     found, number, speed = _run(exported, pictures, advanced, scenes, (own, its))
@@ -135,22 +145,31 @@ def refusal(
 ) -> str:
     """Why an export with these differences, and these values of the metric where it was measured, is refused; empty where it is not."""
     reasons = []
-    if not found.overlap >= LEAST_OVERLAP:
-        reasons.append(f"boxes overlap by {found.overlap:.4f} only ({LEAST_OVERLAP} at least)")
-    if not found.score <= MOST_SCORE:
-        reasons.append(f"confidences differ by {found.score:.4f} ({MOST_SCORE} at most)")
-    if not found.further <= MOST_FURTHER:
-        reasons.append(f"masks or keypoints differ by {found.further:.4f} ({MOST_FURTHER} at most)")
+    if precision in BY_METRIC:
+        if value is None or model_value is None:
+            reasons.append(f"{precision} is accepted by its metric alone, and there are no labels to measure it by")
+    else:
+        reasons += _differing(found)
     most = MOST_METRIC[precision]
     if value is not None and model_value is not None and not abs(value - model_value) <= most:
         reasons.append(f"its metric is {value:.4f}, the model's {model_value:.4f} ({most} more or less at most)")
     return "; ".join(reasons)
 
 
+def _differing(found: Difference) -> Iterator[str]:
+    """Which differences of single objects are too large."""
+    if not found.overlap >= LEAST_OVERLAP:
+        yield f"boxes overlap by {found.overlap:.4f} only ({LEAST_OVERLAP} at least)"
+    if not found.score <= MOST_SCORE:
+        yield f"confidences differ by {found.score:.4f} ({MOST_SCORE} at most)"
+    if not found.further <= MOST_FURTHER:
+        yield f"masks or keypoints differ by {found.further:.4f} ({MOST_FURTHER} at most)"
+
+
 def tolerance(precision: str) -> dict[str, float]:
     """The limits of ``refusal``, as a key has them."""
     limits = {"least_overlap": LEAST_OVERLAP, "score": MOST_SCORE, "further": MOST_FURTHER}
-    return limits | {"metric": MOST_METRIC[precision]}
+    return ({} if precision in BY_METRIC else limits) | {"metric": MOST_METRIC[precision]}
 
 
 def describe(exported: Exported, described: Described, trainer: Trainer) -> None:

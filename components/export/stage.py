@@ -6,6 +6,8 @@ import itertools
 import os
 import time
 import uuid
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +18,14 @@ from visionloop.components.evaluate.examples import LIMIT
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
 from visionloop.components.evaluate.scenes import Scene, scenes_of
-from visionloop.components.export import child
+from visionloop.components.export import child, quantization
 from visionloop.components.export.formats import Wanted, exporter, parse_exports
 from visionloop.components.export.making import Described, check_packages, tolerance
 from visionloop.components.export.result import FOUND, LIST, MODEL, ExportResult, Listed, encode, read, read_one
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import receipts
 from visionloop.core.errors import InvalidConfig, Killed
+from visionloop.core.logs import notice
 from visionloop.core.policy import POLICIES
 from visionloop.core.receipts import Parameter, Result
 from visionloop.core.running import publish
@@ -49,7 +52,7 @@ class Arguments:
     """The arguments of export."""
 
     evaluation: str = argument("URI of the evaluate receipt.")
-    export: str = argument("The formats, separated by commas: onnx, each with :fp32 behind it or not.")
+    export: str = argument("The formats, separated by commas, each with its precision or without: onnx, onnx:int8.")
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,19 @@ class ExportStage:
         """Makes each export that is not there yet, and names them all."""
         inputs = _Inputs(context, resolution.loaded, attempt.work)
         listed: list[Listed] = []
-        for wanted in resolution.loaded.exports:
+        left = deque(resolution.loaded.exports)
+        while left:
+            wanted = left.popleft()
             one = self._one(context, resolution, wanted, inputs)
             listed.append(Listed(one.receipt.key, read_one(one)))
+            other = wanted.fallback
+            if (
+                other
+                and not listed[-1].result.accepted
+                and other not in (*left, *(each.result.wanted for each in listed))
+            ):
+                notice(f"export: {wanted.text} is refused, so {other.text} is made in its place.")
+                left.append(other)
         attempt.write(LIST, "exports.json", encode(listed), result=True)
         said = {each.result.wanted.text: f"refused: {each.result.reason}" for each in listed}
         said |= {each.result.wanted.text: "accepted" for each in listed if each.result.accepted}
@@ -148,6 +161,7 @@ class ExportStage:
                 **kept,
                 EXPORT: Parameter(wanted.text, "argument"),
                 "tolerance": Parameter(tolerance(wanted.precision), "default"),
+                **({"calibration": Parameter(quantization.MOST, "default")} if wanted.precision == "int8" else {}),
             },
             loaded=resolution.loaded,
         )
@@ -177,6 +191,10 @@ class ExportStage:
         """Makes an export. What crashes is tried again by the next attempt of the stage; the last one writes it as refused."""
         loaded, timings = inputs.loaded, dict[str, float]()
         check_packages(wanted.format, "export")
+        calibration = inputs.calibration if wanted.precision == "int8" else []
+        if wanted.precision == "int8" and not calibration:
+            few = f"train has fewer than the {quantization.LEAST} images that int8 is calibrated on"
+            return _written(attempt, _refused(wanted, few), timings)
         work = inputs.work / wanted.folder
         (work / "export").mkdir(parents=True)
         job = child.Job(
@@ -187,6 +205,7 @@ class ExportStage:
             described=loaded.described,
             pictures=inputs.pictures,
             scenes=inputs.scenes,
+            calibration=calibration,
             folder=str(work / "export"),
             run=context.run.name,
             trace_id=context.trace_id,
@@ -203,8 +222,7 @@ class ExportStage:
         except child.Crashed as crash:
             if crash.again and context.run.state(self.name).attempt < self.policy.attempts:
                 raise Killed(f"The export {wanted.text} failed: {crash}; it is tried again.") from crash
-            reason = f"the export failed: {crash}"
-            result = ExportResult(format=wanted.format, precision=wanted.precision, accepted=False, reason=reason)
+            result = _refused(wanted, f"the export failed: {crash}")
         else:
             timings = {
                 "latency_median_seconds": round(speed.latency_ms / 1000, 6),
@@ -212,8 +230,18 @@ class ExportStage:
             }
             if result.accepted:
                 attempt.upload(MODEL, wanted.file, file, result=True)
-        attempt.write(FOUND, "export.json", result.encode(), result=True)
-        return Computed(scalars={"accepted": result.accepted, "reason": result.reason}, timings=timings)
+        return _written(attempt, result, timings)
+
+
+def _refused(wanted: Wanted, reason: str) -> ExportResult:
+    """What there is no file of."""
+    return ExportResult(format=wanted.format, precision=wanted.precision, accepted=False, reason=reason)
+
+
+def _written(attempt: Attempt, result: ExportResult, timings: dict[str, float]) -> Computed:
+    """Puts what became of an export into its attempt."""
+    attempt.write(FOUND, "export.json", result.encode(), result=True)
+    return Computed(scalars={"accepted": result.accepted, "reason": result.reason}, timings=timings)
 
 
 @dataclass(frozen=True)
@@ -239,12 +267,23 @@ class _Inputs:
     @cached_property
     def pictures(self) -> list[str]:
         """Their files."""
-        loaded, view = self.loaded, self.work / "dataset"
-        wanted = {entry.file_name for entry in self.entries}
-        others = {entry.file_name for entry in loaded.converted.index()} - wanted
+        return self._fetched(self.entries, self.loaded.split, "dataset")
+
+    @cached_property
+    def calibration(self) -> list[str]:
+        """The files that int8 is calibrated on, of train alone."""
+        entries = [entry for entry in self.loaded.converted.index() if entry.split == "train"]
+        names = {entry.file_name for entry in entries}
+        chosen = set(quantization.chosen(self.loaded.snapshot.annotations, sorted(names)))
+        return self._fetched([entry for entry in entries if entry.file_name in chosen], "train", "calibration")
+
+    def _fetched(self, entries: Sequence[IndexEntry], split: str, folder: str) -> list[str]:
+        """The files of some images of a split."""
+        loaded, view = self.loaded, self.work / folder
+        others = {entry.file_name for entry in loaded.converted.index()} - {entry.file_name for entry in entries}
         cache, fetched = ImageCache.of_environment(), self.context.fetched
-        loaded.converted.view(loaded.snapshot, view, cache, (loaded.split,), fetched, without=others, label_files=False)
-        return [str(view / entry.path) for entry in self.entries]
+        loaded.converted.view(loaded.snapshot, view, cache, (split,), fetched, without=others, label_files=False)
+        return [str(view / path) for path in dict.fromkeys(entry.path for entry in entries)]
 
     @cached_property
     def scenes(self) -> list[Scene]:

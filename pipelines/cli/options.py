@@ -15,7 +15,7 @@ import typer
 from visionloop.components.calls import APPROVE
 from visionloop.components.evaluate.costs import parse_costs
 from visionloop.components.evaluate.gate import with_whole_paths
-from visionloop.components.export.formats import PRECISIONS, parse_exports
+from visionloop.components.export.formats import CHOICES, parse_exports
 from visionloop.components.predict.written import FORMATS, parse_write
 from visionloop.components.snapshot.retraining.policy import parse_policy
 from visionloop.components.validate.options import resolve_checks
@@ -167,7 +167,7 @@ class Training(Data):
     export: Annotated[
         str | None,
         typer.Option(
-            help=f"Formats in which the model is exported where it is registered, separated by commas: {', '.join(PRECISIONS)} (default: none)."
+            help=f"Formats in which the model is exported where it is registered, separated by commas: {', '.join(CHOICES)} (default: none)."
         ),
     ] = None
 

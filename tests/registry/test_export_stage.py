@@ -290,7 +290,25 @@ def test_what_can_not_be_exported_is_told(prepared: Prepared, name: str, monkeyp
 
 def test_a_list_names_each_export_once() -> None:
     assert parse_exports("ONNX, onnx:fp32") == (Wanted("onnx", "fp32"),)
+    assert parse_exports("onnx:int8,onnx") == (Wanted("onnx", "int8"), Wanted("onnx", "fp32"))
+    assert (Wanted("onnx", "int8").fallback, Wanted("onnx", "fp32").fallback) == (Wanted("onnx", "fp32"), None)
     assert parse_exports("") == parse_exports(None) == ()
+
+
+@pytest.mark.usefixtures("mlflow_uri", "toy")
+def test_where_eight_bits_are_refused_full_precision_is_made_in_their_place(prepared: Prepared, name: str) -> None:
+    evaluation = prepared.evaluate(prepared.train(), name)
+    exported = export(prepared, evaluation, "onnx:int8", run="night")
+    few = "refused: train has fewer than the 8 images that int8 is calibrated on"
+    assert exported.scalars == {"exports": {"onnx:int8": few, "onnx:fp32": "accepted"}}
+    eight, full = ones(prepared, exported)
+    assert (eight.receipt.parameters["calibration"].value, "model" in eight.receipt.outputs) == (256, False)
+    assert eight.receipt.parameters["tolerance"].value == {"metric": 0.02}
+    assert "calibration" not in full.receipt.parameters
+    # What is asked for as well is made once, and is that of a run without eight bits.
+    both = export(prepared, evaluation, "onnx:int8,onnx")
+    assert list(both.scalars["exports"]) == ["onnx:int8", "onnx:fp32"]
+    assert ones(prepared, export(prepared, evaluation, "onnx"))[0].receipt.key == full.receipt.key
 
 
 # The process of its own

@@ -1,0 +1,107 @@
+"""ONNX files of eight bits: which images of train say how large the numbers within a model are, and the file that follows from them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from visionloop.core.canonical import sha256
+from visionloop.data.annotations.tables import Annotations, column
+
+#: How many images of train a model is calibrated on at most, and how many it takes at least.
+MOST, LEAST = 256, 8
+
+
+def chosen(annotations: Annotations, names: Sequence[str]) -> list[str]:
+    """The images of a calibration set: of each class in turn the next one, so that rare classes are in it, then those without an object.
+
+    Within a class the order is that of the SHA-256 of the file names, so the same dataset gives the same set.
+
+    Args:
+        annotations: The dataset.
+        names: The file names of train.
+
+    Returns:
+        At most ``MOST`` file names, sorted; none where train has fewer than ``LEAST``.
+    """
+    if len(names) < LEAST:
+        return []
+    rows = {name: row for row, name in enumerate(annotations.images["file_name"].to_pylist())}
+    of_train = {rows[name]: name for name in names}
+    classes: dict[int, list[str]] = {}
+    objects = annotations.objects.filter(pc.is_valid(annotations.objects["class_id"]))
+    pairs = np.unique(np.stack([column(objects, "class_id"), column(objects, "image")]), axis=1)
+    for kind, row in pairs.T.tolist():
+        if row in of_train:
+            classes.setdefault(kind, []).append(of_train[row])
+    seen = {name for some in classes.values() for name in some}
+    queues = [sorted(some, key=_order) for _, some in sorted(classes.items())]
+    rest = sorted((name for name in names if name not in seen), key=_order)
+    return sorted(_in_turn(queues, rest, min(MOST, len(names))))
+
+
+def _in_turn(queues: Sequence[Sequence[str]], rest: Sequence[str], number: int) -> set[str]:
+    """So many names: round after round one of each queue that has a further one, then the rest."""
+    taken: dict[str, None] = {}
+    left: list[Iterator[str]] = [iter(queue) for queue in queues]
+    while left and len(taken) < number:
+        further = []
+        for queue in left:
+            name = next((name for name in queue if name not in taken), None)
+            if name is not None and len(taken) < number:
+                taken[name] = None
+                further.append(queue)
+        left = further
+    for name in rest[: number - len(taken)]:
+        taken[name] = None
+    return set(taken)
+
+
+def _order(name: str) -> str:
+    return sha256(name.encode())
+
+
+class _Inputs:
+    """The calibration's inputs as onnxruntime asks for them, one after the other (``CalibrationDataReader``)."""
+
+    def __init__(self, name: str, inputs: Iterable[NDArray[np.float32]]) -> None:
+        self._inputs = ({name: each} for each in inputs)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self._inputs, None)
+
+
+def quantized(file: Path, inputs: Iterable[NDArray[np.float32]]) -> Path:
+    """Writes a file whose convolutions compute with whole numbers of eight bits, beside the one of full precision.
+
+    Weights have a scale for each channel, activations the range that the calibration's inputs show; other operators stay as they are, since
+    in eight bits they move boxes by several pixels.
+
+    Args:
+        file: The ONNX file of full precision, with one input.
+        inputs: The calibration's inputs, prepared as the model takes them.
+
+    Returns:
+        The file in eight bits.
+    """
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    ready, made = file.with_name("prepared.onnx"), file.with_name("model-int8.onnx")
+    options: dict[str, Any] = {"quant_format": quantization.QuantFormat.QDQ, "per_channel": True}
+    options |= {"activation_type": quantization.QuantType.QUInt8, "weight_type": quantization.QuantType.QInt8}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Its symbolic shapes need another package, and the shapes of these files are known.
+        quant_pre_process(str(file), str(ready), skip_symbolic_shape=True)
+        (entry,) = onnx.load(str(ready)).graph.input
+        reader = _Inputs(entry.name, inputs)
+        quantization.quantize_static(str(ready), str(made), reader, op_types_to_quantize=["Conv"], **options)
+    return made
