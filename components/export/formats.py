@@ -11,7 +11,7 @@ from visionloop.training.trainers import Exports, Trainer
 ENDINGS = {"onnx": ".onnx"}
 
 #: The precisions of each format; the first one is the default.
-PRECISIONS: dict[str, tuple[str, ...]] = {"onnx": ("fp32", "int8")}
+PRECISIONS: dict[str, tuple[str, ...]] = {"onnx": ("fp32", "fp16", "int8")}
 
 #: What a list may name: a format alone is its default precision.
 CHOICES = tuple(

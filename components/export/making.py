@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from visionloop.components.evaluate.scenes import Scene
-from visionloop.components.export import quality, quantization
+from visionloop.components.export import quality
 from visionloop.components.export.comparison import Difference, difference
 from visionloop.components.export.formats import Wanted, exporter
+from visionloop.components.export.precision import halved, quantized
 from visionloop.components.export.quality import Quality
 from visionloop.components.export.result import ExportResult, Speed
 from visionloop.core import packages
@@ -35,10 +36,10 @@ LEAST_OVERLAP, MOST_SCORE, MOST_FURTHER = 0.98, 0.01, 0.5
 COMPARED = 64
 
 #: By how much the metric of an export may differ from the model's, by precision.
-MOST_METRIC = {"fp32": 0.005, "int8": 0.02}
+MOST_METRIC = {"fp32": 0.005, "fp16": 0.01, "int8": 0.02}
 
 #: The precisions whose numbers may differ as they do: what counts is what they find on the labels.
-BY_METRIC = ("int8",)
+BY_METRIC = ("fp16", "int8")
 
 #: How many pictures are drawn where none are named.
 DRAWN = 8
@@ -111,10 +112,12 @@ def make(
         InvalidConfig: If the trainer does not write the format, or a package is missing.
     """
     exported = exporter(trainer, wanted.format).export(checkpoint, wanted.format, folder)
-    if wanted.precision == "int8":
-        with _installed():
-            file = quantization.quantized(exported.file, map(exported.prepared, calibration))
-        exported = replace(exported, file=file)
+    with _installed():
+        if wanted.precision == "fp16":
+            exported = replace(exported, file=halved(exported.file))
+        elif wanted.precision == "int8":
+            inputs = map(exported.prepared, calibration)
+            exported = replace(exported, file=quantized(exported.file, inputs))
     describe(exported, described, trainer)
     own, its = Quality(exported, described.classes), Quality(exported, described.classes)
     found, number, speed = _run(exported, pictures, advanced, scenes, (own, its))

@@ -18,7 +18,7 @@ from visionloop.components.evaluate.examples import LIMIT
 from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
 from visionloop.components.evaluate.scenes import Scene, scenes_of
-from visionloop.components.export import child, quantization
+from visionloop.components.export import child, precision
 from visionloop.components.export.formats import Wanted, exporter, parse_exports
 from visionloop.components.export.making import Described, check_packages, tolerance
 from visionloop.components.export.result import FOUND, LIST, MODEL, ExportResult, Listed, encode, read, read_one
@@ -52,7 +52,7 @@ class Arguments:
     """The arguments of export."""
 
     evaluation: str = argument("URI of the evaluate receipt.")
-    export: str = argument("The formats, separated by commas, each with its precision or without: onnx, onnx:int8.")
+    export: str = argument("The formats, separated by commas, each with its precision or without: onnx, onnx:fp16, onnx:int8.")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class ExportStage:
                 **kept,
                 EXPORT: Parameter(wanted.text, "argument"),
                 "tolerance": Parameter(tolerance(wanted.precision), "default"),
-                **({"calibration": Parameter(quantization.MOST, "default")} if wanted.precision == "int8" else {}),
+                **({"calibration": Parameter(precision.MOST, "default")} if wanted.precision == "int8" else {}),
             },
             loaded=resolution.loaded,
         )
@@ -193,7 +193,7 @@ class ExportStage:
         check_packages(wanted.format, "export")
         calibration = inputs.calibration if wanted.precision == "int8" else []
         if wanted.precision == "int8" and not calibration:
-            few = f"train has fewer than the {quantization.LEAST} images that int8 is calibrated on"
+            few = f"train has fewer than the {precision.LEAST} images that int8 is calibrated on"
             return _written(attempt, _refused(wanted, few), timings)
         work = inputs.work / wanted.folder
         (work / "export").mkdir(parents=True)
@@ -274,7 +274,7 @@ class _Inputs:
         """The files that int8 is calibrated on, of train alone."""
         entries = [entry for entry in self.loaded.converted.index() if entry.split == "train"]
         names = {entry.file_name for entry in entries}
-        chosen = set(quantization.chosen(self.loaded.snapshot.annotations, sorted(names)))
+        chosen = set(precision.chosen(self.loaded.snapshot.annotations, sorted(names)))
         return self._fetched([entry for entry in entries if entry.file_name in chosen], "train", "calibration")
 
     def _fetched(self, entries: Sequence[IndexEntry], split: str, folder: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""ONNX files of eight bits: which images of train say how large the numbers within a model are, and the file that follows from them."""
+"""ONNX files of half precision and of eight bits, and the images of train that say how large the numbers within a model are."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def quantized(file: Path, inputs: Iterable[NDArray[np.float32]]) -> Path:
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    ready, made = file.with_name("prepared.onnx"), file.with_name("model-int8.onnx")
+    ready, made = file.with_name("prepared.onnx"), file.with_name("int8.onnx")
     options: dict[str, Any] = {"quant_format": quantization.QuantFormat.QDQ, "per_channel": True}
     options |= {"activation_type": quantization.QuantType.QUInt8, "weight_type": quantization.QuantType.QInt8}
     with warnings.catch_warnings():
@@ -104,4 +104,28 @@ def quantized(file: Path, inputs: Iterable[NDArray[np.float32]]) -> Path:
         (entry,) = onnx.load(str(ready)).graph.input
         reader = _Inputs(entry.name, inputs)
         quantization.quantize_static(str(ready), str(made), reader, op_types_to_quantize=["Conv"], **options)
+    return made
+
+
+def halved(file: Path) -> Path:
+    """Writes a file with weights of 16 bits, beside the one of full precision; what it takes and gives stays of 32.
+
+    Args:
+        file: The ONNX file of full precision.
+
+    Returns:
+        The file in half precision.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    made = file.with_name("fp16.onnx")
+    with warnings.catch_warnings():
+        # It warns of each weight that is rounded to nothing, or to the largest number of 16 bits.
+        warnings.simplefilter("ignore")
+        graph = OnnxModel(convert_float_to_float16(onnx.load(str(file)), keep_io_types=True))
+    # It puts the casts of inputs behind the nodes that take them, which is no valid file.
+    graph.topological_sort()
+    onnx.save(graph.model, str(made))
     return made

@@ -1,4 +1,4 @@
-"""ONNX in eight bits: the images that it is calibrated on, the file, and by what it is accepted."""
+"""ONNX in half precision and in eight bits: the images that it is calibrated on, the files, and by what they are accepted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from untrained import checkpoint
 
 from visionloop.components.export.comparison import Difference
 from visionloop.components.export.making import refusal, tolerance
-from visionloop.components.export.quantization import LEAST, MOST, chosen, quantized
+from visionloop.components.export.precision import LEAST, MOST, chosen, halved, quantized
 from visionloop.data.annotations.tables import Annotations
 from visionloop.pipelines.cli.dataset import read_dataset
 from visionloop.training import catalog
@@ -75,6 +75,26 @@ def test_a_file_in_eight_bits_is_smaller_and_gives_nearly_the_same(trainer: str,
     if task == "classification":
         assert np.abs(outputs(file)[0] - outputs(exported.file)[0]).max() < 0.1
     assert all(np.isfinite(output).all() for output in outputs(file))
+
+
+def test_a_file_in_half_precision_has_half_the_size_and_takes_and_gives_the_same(tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+
+    own: Any = catalog.trainer("timm")
+    exported = own.export(checkpoint("timm", "classification", tmp_path), "onnx", tmp_path)
+    file = halved(exported.file)
+    onnx.checker.check_model(onnx.load(str(file)))
+    assert file.stat().st_size < 0.7 * exported.file.stat().st_size
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    full, half = (
+        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
+            None, {"images": exported.prepared(pixels)}
+        )[0]
+        for path in (exported.file, file)
+    )
+    assert half.dtype == np.float32
+    assert 0 < np.abs(full - half).max() < 0.01
 
 
 def test_eight_bits_are_accepted_by_their_metric_alone() -> None:
