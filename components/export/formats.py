@@ -8,10 +8,10 @@ from visionloop.core.errors import InvalidConfig
 from visionloop.training.trainers import Exports, Trainer
 
 #: How the names of files of each format end.
-ENDINGS = {"onnx": ".onnx"}
+ENDINGS = {"onnx": ".onnx", "torchscript": ".torchscript"}
 
 #: The precisions of each format; the first one is the default.
-PRECISIONS: dict[str, tuple[str, ...]] = {"onnx": ("fp32", "fp16", "int8")}
+PRECISIONS: dict[str, tuple[str, ...]] = {"onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
 
 #: What a list may name: a format alone is its default precision.
 CHOICES = tuple(

@@ -25,6 +25,7 @@ from visionloop.components.export.formats import Wanted, exporter
 from visionloop.components.export.precision import halved, quantized
 from visionloop.components.export.quality import Quality
 from visionloop.components.export.result import ExportResult, Speed
+from visionloop.components.export.runtimes import RUNTIMES
 from visionloop.core import packages
 from visionloop.core.canonical import sha256
 from visionloop.training.trainers import Exported, Trainer
@@ -44,11 +45,8 @@ BY_METRIC = ("fp16", "int8")
 #: How many pictures are drawn where none are named.
 DRAWN = 8
 
-#: The key of an ONNX file's metadata under which a model's description lies as JSON.
+#: The key of a file's metadata under which a model's description lies as JSON: of ONNX in its ``metadata_props``, of TorchScript in its extra files.
 DESCRIPTION = "visionloop"
-
-#: The packages that write a format, and run it.
-PACKAGES = {"onnx": ("onnx", "onnxruntime")}
 
 #: Called with the number of pictures that both were run on.
 Advanced = Callable[[int], None]
@@ -76,7 +74,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_packages(format: str, what: str) -> None:
     """Refuses a format whose packages are not installed here, before anything is computed. Raises InvalidConfig."""
-    for name in PACKAGES.get(format, ()):
+    for name in RUNTIMES[format].packages:
         if find_spec(name) is None:
             raise packages.not_installed(ModuleNotFoundError(name=name), what)
 
@@ -118,9 +116,9 @@ def make(
         elif wanted.precision == "int8":
             inputs = map(exported.prepared, calibration)
             exported = replace(exported, file=quantized(exported.file, inputs))
-    describe(exported, described, trainer)
+    describe(exported, described, trainer, wanted.format)
     own, its = Quality(exported, described.classes), Quality(exported, described.classes)
-    found, number, speed = _run(exported, pictures, advanced, scenes, (own, its))
+    found, number, speed = _run(exported, wanted.format, pictures, advanced, scenes, (own, its))
     value, model_value = its.value(), own.value()
     data, reason = exported.file.read_bytes(), refusal(found, wanted.precision, value, model_value)
     metric = quality.WHOLE if described.task == "classification" else quality.BOXES
@@ -175,20 +173,16 @@ def tolerance(precision: str) -> dict[str, float]:
     return ({} if precision in BY_METRIC else limits) | {"metric": MOST_METRIC[precision]}
 
 
-def describe(exported: Exported, described: Described, trainer: Trainer) -> None:
+def describe(exported: Exported, described: Described, trainer: Trainer, format: str) -> None:
     """Writes into a file what is needed to use it: classes, input, training. The version is not known to its training, and stays out."""
-    with _installed():
-        import onnx
-    graph = onnx.load(str(exported.file))
-    onnx.checker.check_model(graph)
     content = msgspec.to_builtins(described) | {
         "preprocessing": dict(exported.preprocessing),
         "trainer": trainer.name,
     }
     if licence := getattr(trainer, "licence", None):
         content["licence"] = licence
-    onnx.helper.set_model_props(graph, {DESCRIPTION: json.dumps(content, ensure_ascii=False, sort_keys=True)})
-    onnx.save(graph, str(exported.file))
+    with _installed():
+        RUNTIMES[format].describe(exported.file, DESCRIPTION, json.dumps(content, ensure_ascii=False, sort_keys=True))
 
 
 def drawn() -> list[NDArray[np.uint8]]:
@@ -210,6 +204,7 @@ def drawn() -> list[NDArray[np.uint8]]:
 
 def _run(
     exported: Exported,
+    format: str,
     pictures: Iterable[NDArray[np.uint8]],
     advanced: Advanced,
     scenes: Sequence[Scene],
@@ -220,17 +215,15 @@ def _run(
     Adds what both find where something is true of the pictures: to the first of ``measured`` the model's, to the second the file's.
     """
     with _installed():
-        import onnxruntime
-    session = onnxruntime.InferenceSession(str(exported.file), providers=["CPUExecutionProvider"])
-    (entry,) = session.get_inputs()
+        computed = RUNTIMES[format].load(exported.file)
     found, times, model_times = Difference(), list[float](), list[float]()
     for number, pixels in enumerate(pictures, 1):
         inputs = exported.prepared(pixels)
-        if number == 1:  # the first call of both takes longer
-            session.run(None, {entry.name: inputs})
-            exported.reference(inputs)
+        if number == 1:  # the first calls of both take longer
+            for run in (computed, exported.reference) * 2:
+                run(inputs)
         expected = _timed(lambda: exported.reference(inputs), model_times)  # noqa: B023 (called at once)
-        outputs = _timed(lambda: session.run(None, {entry.name: inputs}), times)  # noqa: B023
+        outputs = _timed(lambda: computed(inputs), times)  # noqa: B023
         both = exported.rows(expected), exported.rows(outputs)
         if number <= COMPARED:
             found = found.joined(difference(*both))

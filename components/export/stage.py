@@ -52,7 +52,9 @@ class Arguments:
     """The arguments of export."""
 
     evaluation: str = argument("URI of the evaluate receipt.")
-    export: str = argument("The formats, separated by commas, each with its precision or without: onnx, onnx:fp16, onnx:int8.")
+    export: str = argument(
+        "The formats, separated by commas, each with its precision or without: onnx, onnx:fp16, onnx:int8."
+    )
 
 
 @dataclass(frozen=True)

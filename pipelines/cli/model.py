@@ -171,7 +171,7 @@ def link(
 @application.command("export")
 def export(
     model: Model,
-    format: Annotated[str, typer.Option("--format", help="The format: onnx.")],
+    format: Annotated[str, typer.Option("--format", help="The format: onnx or torchscript.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where NAME-VERSION.onnx is put.")] = Path(),
     images: Annotated[
         list[str] | None,

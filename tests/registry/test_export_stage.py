@@ -273,7 +273,7 @@ def test_what_can_not_be_exported_is_told(prepared: Prepared, name: str, monkeyp
     with pytest.raises(InvalidConfig, match="the evaluation's verdict is reject, and only what may be registered"):
         export(prepared, rejected)
     for formats, part in (
-        (",", "'' is not a format that a run writes; give some of onnx, separated by commas"),
+        (",", "'' is not a format that a run writes; give some of onnx, torchscript, separated by commas"),
         ("onnx:int4", "onnx is not written in 'int4'; give one of fp32"),
         ("onnx:", "onnx is not written in ''; give one of fp32"),
     ):

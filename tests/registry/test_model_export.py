@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ from visionloop.registry import Registry
 from visionloop.training import catalog
 from visionloop.training.trainers import Rows
 
+#: Each trainer with its tasks; most of them behind the mark.
+TRIED = [
+    pair if pair[0] == "timm" or pair == ("ultralytics", "pose") else pytest.param(*pair, marks=pytest.mark.matrix)
+    for pair in PAIRS
+]
 
-@pytest.mark.parametrize(
-    ("trainer", "task"),
-    [
-        pair if pair[0] == "timm" or pair == ("ultralytics", "pose") else pytest.param(*pair, marks=pytest.mark.matrix)
-        for pair in PAIRS
-    ],
-)
+
+@pytest.mark.parametrize(("trainer", "task"), TRIED)
 def test_each_trainer_exports_what_it_finds_itself(
     registry: Registry, name: str, trainer: str, task: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +64,39 @@ def test_each_trainer_exports_what_it_finds_itself(
     (taken,) = session.get_inputs()
     assert (taken.name, taken.shape) == ("images", [1, 3, SIDE, SIDE])
     assert session.run(None, {"images": np.zeros((1, 3, SIDE, SIDE), np.float32)})
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
+@pytest.mark.parametrize(("trainer", "task"), TRIED)
+def test_as_torchscript_each_trainers_model_finds_what_it_finds_itself(
+    trainer: str,
+    task: str,
+    registry: Registry,
+    name: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    import torch
+
+    register(registry, trainer, task, name, tmp_path)
+    words = ("export", f"{name}/1", "--format", "torchscript", "--out", tmp_path / "out")
+    code, out, sentence = command(capfd, *words)
+    assert code == 0, sentence
+    (report,) = json.loads(out)["exports"]
+    assert (report["accepted"], report["format"], report["precision"]) == (True, "torchscript", "fp32")
+    file = tmp_path / "out" / f"{name}-1.torchscript"
+    assert (report["file"], report["size"]) == (str(file), file.stat().st_size)
+    # torch alone answers, without the trainer, and the file describes itself.
+    extra = {"visionloop": ""}
+    module = torch.jit.load(str(file), _extra_files=extra)  # type: ignore[no-untyped-call]
+    described = json.loads(extra["visionloop"])
+    assert (described["task"], described["classes"], described["trainer"]) == (task, list(CLASSES), trainer)
+    assert module(torch.zeros(1, 3, SIDE, SIDE)) is not None
+    with zipfile.ZipFile(file) as archive:
+        records = {record: archive.read(record) for record in archive.namelist()}
+    # Nothing says where this machine keeps its sources, so another one's bytes are the same.
+    sources = [str(Path(catalog.__file__).parent).encode(), str(Path(torch.__file__).parent).encode()]
+    assert not [record for record, data in records.items() if any(source in data for source in sources)]
 
 
 @pytest.mark.usefixtures("registry")
@@ -108,7 +142,10 @@ def test_what_can_not_be_exported_is_told_before_anything_is_loaded(
     register_toy(prepared, name, 0)
     monkeypatch.setattr("visionloop.registry.loaded.loaded", pytest.fail)
     for words, part in (
-        ((f"{name}-own/1", "--format", "tflite"), "--format tflite: the trainer timm does not write it; give onnx."),
+        (
+            (f"{name}-own/1", "--format", "tflite"),
+            "--format tflite: the trainer timm does not write it; give onnx or torchscript.",
+        ),
         ((f"{name}/1", "--format", "onnx"), "the trainer toy does not write it; its models can't be exported"),
         ((f"{name}/9", "--format", "onnx"), f"there is {name}/1"),
     ):

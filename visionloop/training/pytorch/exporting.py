@@ -1,4 +1,4 @@
-"""Models of torch as ONNX. Importing this module imports torch."""
+"""Models of torch as ONNX and as TorchScript. Importing this module imports torch."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ Located = Callable[[NDArray[Any], tuple[int, int]], NDArray[Any]]
 
 #: The name of the graph's input, 1 × 3 × side × side.
 INPUT = "images"
+
+#: Of an archive of torch: the ending of records for debuggers, and those that its writer adds by itself.
+_DEBUGGERS = ".debug_pkl"
+_WRITERS = ("version", "byteorder", ".data/serialization_id", ".format_version", ".storage_alignment")
+
+#: The formats that ``exported`` writes, and how the names of their files end.
+FORMATS = {"onnx": ".onnx", "torchscript": ".torchscript"}
 
 
 @dataclass(frozen=True)
@@ -69,42 +76,35 @@ def exported(
     prepared: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
     folder: Path,
     located: Located | None = None,
+    format: str = "onnx",
 ) -> Exported:
-    """Writes a graph as ONNX into a folder.
+    """Writes a graph as a file into a folder.
 
     Args:
         graph: The graph, on the CPU.
         side: Of its square input, in pixels.
         preprocessing: How a picture becomes an input, in words.
         prepared: The same as a function.
-        folder: Where ``model.onnx`` is written.
+        folder: Where ``model.onnx`` or ``model.torchscript`` is written.
         located: Where boxes of an input lie in its picture.
+        format: One of ``FORMATS``.
 
     Raises:
         InvalidConfig: If a package is missing, or torch can't write the graph.
     """
     module = graph.module.cpu().float().eval().requires_grad_(False)
-    file = folder / "model.onnx"
-    axes = {name: {0: "objects"} for name in graph.outputs} if graph.ragged else None
+    file = folder / f"model{FORMATS[format]}"
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            # The exporter warns of each branch of the model that depends on a tensor, and of its own age.
+            # Both warn of each branch of the model that depends on a tensor, and of their own age.
             warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                (torch.zeros(1, 3, side, side),),
-                str(file),
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=list(graph.outputs),
-                dynamic_axes=axes,
-                dynamo=False,  # the other exporter needs onnxscript, and writes weights into a second file
-            )
+            (_as_onnx if format == "onnx" else _as_torchscript)(graph, module, torch.zeros(1, 3, side, side), file)
     except ImportError as error:
         raise not_installed(error, "model export") from error
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        what = f"ONNX with opset {OPSET}" if format == "onnx" else "TorchScript"
         raise InvalidConfig(
-            f"The model can't be written as ONNX with opset {OPSET} ({str(error).splitlines()[0][:200]}); use it as it is."
+            f"The model can't be written as {what} ({str(error).splitlines()[0][:200]}); use it as it is."
         ) from error
 
     @torch.no_grad()
@@ -114,3 +114,53 @@ def exported(
 
     described = {"size": [side, side], **preprocessing}
     return Exported(file, described, prepared, reference, graph.rows, located, graph.suppressed)
+
+
+def _as_onnx(graph: Graph, module: nn.Module, inputs: Tensor, file: Path) -> None:
+    torch.onnx.export(
+        module,
+        (inputs,),
+        str(file),
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=list(graph.outputs),
+        dynamic_axes={name: {0: "objects"} for name in graph.outputs} if graph.ragged else None,
+        dynamo=False,  # the other exporter needs onnxscript, and writes weights into a second file
+    )
+
+
+def _as_torchscript(graph: Graph, module: nn.Module, inputs: Tensor, file: Path) -> None:
+    # What it computes is compared afterwards, on pictures that show something.
+    traced = torch.jit.trace(module, (inputs,), check_trace=False)  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, str(file))
+
+
+def script(file: Path) -> Callable[[NDArray[np.float32]], list[NDArray[Any]]]:
+    """What a file of TorchScript computes: its outputs for an input, on the CPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def computed(inputs: NDArray[np.float32]) -> list[NDArray[Any]]:
+        outputs = module(torch.from_numpy(inputs))
+        return [output.numpy() for output in ((outputs,) if isinstance(outputs, Tensor) else outputs)]
+
+    return computed
+
+
+def describe_script(file: Path, name: str, content: str) -> None:
+    """Puts a text into a file of TorchScript, as ``extra/NAME`` of its archive (``_extra_files`` of ``torch.jit.load``).
+
+    The records for debuggers go: they hold the paths of this machine's sources, and would make the bytes differ from another one's.
+    """
+    reader, whole = torch._C.PyTorchFileReader(str(file)), file.with_suffix(".described")
+    writer = torch._C.PyTorchFileWriter(str(whole))
+    for record in reader.get_all_records():
+        if not record.endswith(_DEBUGGERS) and record not in _WRITERS:
+            data = reader.get_record(record)
+            writer.write_record(record, data, len(data))
+    text = content.encode()
+    writer.write_record(f"extra/{name}", text, len(text))
+    writer.write_end_of_file()
+    whole.replace(file)

@@ -51,8 +51,8 @@ class LoadedModel(ImagePredictor, Generic[About]):
             self.device = torch_device(config.get("device"))
             self.model = model.to(self.device)
 
-    def exported(self, folder: Path) -> Exported:
-        """Writes the model as ONNX. Raises InvalidConfig where its kind has no such form."""
+    def exported(self, folder: Path, format: str) -> Exported:
+        """Writes the model in a format of `exporting.FORMATS`. Raises InvalidConfig where its kind has no such form."""
         raise InvalidConfig(f"A model of {type(self.about).__module__} can't be exported: it declares no graph.")
 
     @torch.no_grad()

@@ -112,7 +112,7 @@ class LoopTrainer(ABC):
 
     def export(self, checkpoint: Path, format: str, folder: Path) -> Exported:
         """Writes a model file in another format; see `exporting.exported`."""
-        return self.load(checkpoint, {"device": "cpu"}).exported(folder)
+        return self.load(checkpoint, {"device": "cpu"}).exported(folder, format)
 
     def requirements(self) -> list[str]:
         """The pinned pip requirements that loading a model file needs."""

@@ -343,7 +343,7 @@ class Exported:
 class Exports(Protocol):
     """A trainer that writes its models in other formats for ``visionloop model export``."""
 
-    #: The formats: ``onnx``.
+    #: The formats: ``onnx``, ``torchscript``.
     formats: tuple[str, ...]
 
     def export(self, checkpoint: Path, format: str, folder: Path) -> Exported:

@@ -106,16 +106,15 @@ class LoadedClassifier(LoadedModel[Classifier]):
             on_batch(done, len(loader))
         return replace(measurement.evaluation(), files=paths_in(dataset, samples.files))
 
-    def exported(self, folder: Path) -> Exported:
-        """Writes the model as ONNX; its output is the probability of each class."""
+    def exported(self, folder: Path, format: str) -> Exported:
+        """Writes the model in a format of `exporting.FORMATS`; its output is the probability of each class."""
 
         def prepared(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
             return np.asarray(self._transform(Image.fromarray(pixels))[None].numpy(), np.float32)
 
         described = {"order": "RGB", "layout": "NCHW", **self.about.preprocessing()}
-        return exporting.exported(
-            exporting.classifying(self.about.scores, self.model), self.imgsz, described, prepared, folder
-        )
+        graph = exporting.classifying(self.about.scores, self.model)
+        return exporting.exported(graph, self.imgsz, described, prepared, folder, format=format)
 
     @torch.no_grad()
     def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:

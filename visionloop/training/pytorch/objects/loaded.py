@@ -59,14 +59,12 @@ class LoadedDetector(LoadedModel[Detector]):
         )
         return replace(measurement.evaluation(), files=paths_in(dataset, samples.files))
 
-    def exported(self, folder: Path) -> Exported:
-        """Writes the model as ONNX, for pictures in the upper left corner of a grey square."""
-        graph = self.about.graph(self.model)
-        return (
-            super().exported(folder)
-            if graph is None
-            else exporting.exported(graph, self.imgsz, FITTED, _prepared(self.imgsz), folder, _located(self.imgsz))
-        )
+    def exported(self, folder: Path, format: str) -> Exported:
+        """Writes the model in a format of `exporting.FORMATS`, for pictures in the upper left corner of a grey square."""
+        graph, side = self.about.graph(self.model), self.imgsz
+        if graph is None:
+            return super().exported(folder, format)
+        return exporting.exported(graph, side, FITTED, _prepared(side), folder, _located(side), format)
 
     @torch.no_grad()
     def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:

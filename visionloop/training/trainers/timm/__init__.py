@@ -30,7 +30,7 @@ class TimmTrainer(LoopTrainer):
     packages = ("timm", "torch", "torchvision", "safetensors", "opencv-python-headless")
     tasks = frozenset({"classification"})
     metrics: Mapping[str, tuple[str, ...]] = {"classification": TASK_METRICS["classification"]}
-    formats = ("onnx",)
+    formats = ("onnx", "torchscript")
     policy: StagePolicy = row_of_trainer(name)
     demos = DEMOS
 

@@ -30,7 +30,7 @@ class TorchvisionTrainer(DetectorTrainer):
     packages = ("torch", "torchvision", "safetensors", "opencv-python-headless")
     tasks = frozenset({"detection", "segmentation", "pose"})
     metrics: Mapping[str, tuple[str, ...]] = TASK_METRICS
-    formats = ("onnx",)
+    formats = ("onnx", "torchscript")
     policy: StagePolicy = row_of_trainer(name)
     demos = DEMOS
 

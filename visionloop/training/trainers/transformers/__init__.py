@@ -32,7 +32,7 @@ class TransformersTrainer(DetectorTrainer):
     tasks = frozenset({"detection"})
     metrics: Mapping[str, tuple[str, ...]] = {"detection": TASK_METRICS["detection"]}
     weights_files = names.WEIGHTS_FILES
-    formats = ("onnx",)
+    formats = ("onnx", "torchscript")
     policy: StagePolicy = row_of_trainer(name)
     demos = DEMOS
 

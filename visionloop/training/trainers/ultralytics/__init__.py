@@ -43,7 +43,7 @@ class UltralyticsTrainer:
     label_files = False
     #: The images of classification are shrunk by another library's antialiasing.
     interpolation: Mapping[str, str] = dict.fromkeys(("detection", "segmentation", "pose"), "linear")
-    formats = ("onnx",)
+    formats = ("onnx", "torchscript")
     policy: StagePolicy = row_of_trainer(name)
     metrics: Mapping[str, tuple[str, ...]] = TASK_METRICS
 
@@ -113,7 +113,7 @@ class UltralyticsTrainer:
         """Writes a model file in another format; see `export.exported`."""
         from visionloop.training.trainers.ultralytics import export
 
-        return export.exported(checkpoint, folder)
+        return export.exported(checkpoint, folder, format)
 
     def download_weights(self, model: str, folder: Path) -> Path:
         """Fetches the weights of a bare model name; called only where VISIONLOOP_ALLOW_DOWNLOAD=1."""

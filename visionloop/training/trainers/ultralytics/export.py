@@ -52,8 +52,8 @@ class _Flat(nn.Module):
         return found
 
 
-def exported(checkpoint: Path, folder: Path) -> Exported:
-    """Writes a model file as ONNX, whose input is a picture in the middle of a grey square.
+def exported(checkpoint: Path, folder: Path, format: str = "onnx") -> Exported:
+    """Writes a model file in a format of `exporting.FORMATS`, whose input is a picture in the middle of a grey square.
 
     Raises:
         InvalidReceipt: If the library can't load the file as a model.
@@ -65,11 +65,11 @@ def exported(checkpoint: Path, folder: Path) -> Exported:
     model, classes = loaded.model, len(files.class_names(loaded.model))
     if task == "classification":
         graph = Graph(_Flat(model), ("output0",), lambda outputs: Rows(outputs[0]))
-        return exporting.exported(graph, side, CLASSIFIED, _classified(side), folder)
+        return exporting.exported(graph, side, CLASSIFIED, _classified(side), folder, format=format)
     whole = bool(getattr(model.model[-1], "end2end", False))
     outputs = ("output0", "output1") if task == "segmentation" else ("output0",)
     graph = Graph(_Flat(model), outputs, lambda found: _rows(found, classes, whole), suppressed=whole)
-    return exporting.exported(graph, side, LETTERBOX, _letterboxed(side), folder, _located(side))
+    return exporting.exported(graph, side, LETTERBOX, _letterboxed(side), folder, _located(side), format)
 
 
 def _rows(outputs: Sequence[NDArray[Any]], classes: int, whole: bool) -> Rows:

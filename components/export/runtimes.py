@@ -1,0 +1,66 @@
+"""What reads the files of each format: how one is described, and run on the CPU. A format is a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Computes the outputs of an input.
+Run = Callable[[NDArray[np.float32]], list[NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A format's runtime.
+
+    Attributes:
+        packages: What writes a file and runs it, by their names as distributions.
+        describe: Puts a text under a name into a file, where its readers look for such texts.
+        load: Opens a file. Raises ImportError if a package is missing.
+    """
+
+    packages: tuple[str, ...]
+    describe: Callable[[Path, str, str], None]
+    load: Callable[[Path], Run]
+
+
+def _describe_onnx(file: Path, name: str, content: str) -> None:
+    """Writes an entry of ``metadata_props``, after a check of the whole file."""
+    import onnx
+
+    graph = onnx.load(str(file))
+    onnx.checker.check_model(graph)
+    onnx.helper.set_model_props(graph, {name: content})
+    onnx.save(graph, str(file))
+
+
+def _load_onnx(file: Path) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (entry,) = session.get_inputs()
+    return lambda inputs: list(session.run(None, {entry.name: inputs}))
+
+
+def _describe_torchscript(file: Path, name: str, content: str) -> None:
+    from visionloop.training.pytorch import exporting
+
+    exporting.describe_script(file, name, content)
+
+
+def _load_torchscript(file: Path) -> Run:
+    from visionloop.training.pytorch import exporting
+
+    return exporting.script(file)
+
+
+#: The runtime of each format.
+RUNTIMES: Mapping[str, Runtime] = {
+    "onnx": Runtime(("onnx", "onnxruntime"), _describe_onnx, _load_onnx),
+    "torchscript": Runtime(("torch",), _describe_torchscript, _load_torchscript),
+}
