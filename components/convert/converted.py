@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import msgspec
-import yaml
 
 from visionloop.components.snapshot.manifest import Snapshot
+from visionloop.core import plain_yaml
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
 from visionloop.core.storage import writing
@@ -43,7 +43,7 @@ class Converted:
     def __init__(self, result: Result) -> None:
         """``result`` is a convert receipt."""
         self.result = result
-        data: Any = yaml.safe_load(result.read("data"))
+        data: Any = plain_yaml.document(result.read("data").decode())
         self.task: str = data["task"]
         self.format: str = data["format"]
         self.classes: tuple[str, ...] = tuple(data["names"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +38,7 @@ def application(arguments: list[str]) -> typer.Typer:
     """The ``stage`` command group. Only the stage that ``arguments`` names is imported, so that the others cost nothing."""
     app = typer.Typer(no_args_is_help=True, help="Run one stage of a pipeline.", rich_markup_mode=None)
     wanted = next((word for word in arguments[1:] if not word.startswith("-")), None)
-    for entry in sorted(entry_points(group=catalog.STAGES), key=lambda entry: entry.name):
+    for entry in sorted(catalog.entry_points(group=catalog.STAGES), key=lambda entry: entry.name):
         if entry.name == wanted:
             stage = catalog.stage(entry.name)
             app.command(entry.name, help=f"{stage.description}\n\nExample: {example(stage)}")(_command(stage))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -126,8 +127,13 @@ def problem_of(words: list[str]) -> str | None:
     return _visionloop(rest) if program == "visionloop" else f"{program} is no command of ours"
 
 
+@functools.cache
+def _commands(*words: str) -> Any:
+    return typer.main.get_command(application(list(words)))
+
+
 def _visionloop(words: list[str]) -> str | None:
-    command: Any = typer.main.get_command(application(words))
+    command: Any = _commands(*words[:2] if words[:1] == ["stage"] else ())
     while words and hasattr(command, "commands"):
         word = words.pop(0)
         if word.isupper() or word == "…" or (word == ADDED and command.name == "stage"):

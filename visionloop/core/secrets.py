@@ -92,6 +92,9 @@ _URL = re.compile(r"(?i)\b(?!file:)[a-z][a-z0-9+.-]*:[^\s\"'<>]+")
 #: Values that became known while the process ran.
 _remembered: set[str] = set()
 
+#: The variables and remembered values by which the last text of this process was redacted, and what they hide.
+_found: tuple[Mapping[Any, Any], set[str], tuple[str, ...]] | None = None
+
 
 def secret_of(role: str) -> str:
     """The name of a role's Secret."""
@@ -110,9 +113,7 @@ def remember(value: str) -> None:
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     """Free text without any secret of this process (8 characters or more) and without passwords in URLs."""
-    environment = os.environ if environment is None else environment
-    pairs = tuple((environment.get(entry.name, ""), environment.get(entry.user or "", "")) for entry in SECRETS)
-    for form in _forms(pairs, _passwords(environment), tuple(sorted(_remembered))):
+    for form in _of_process() if environment is None else _of(environment):
         text = text.replace(form, HIDDEN)
     return redact_urls(text)
 
@@ -133,6 +134,24 @@ def redact_fields(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [redact_fields(entry) for entry in value]
     return value
+
+
+def _of(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """What is hidden by the variables of an environment, and by what was remembered."""
+    pairs = tuple((environment.get(entry.name, ""), environment.get(entry.user or "", "")) for entry in SECRETS)
+    return _forms(pairs, _passwords(environment), tuple(sorted(_remembered)))
+
+
+def _of_process() -> tuple[str, ...]:
+    """The same of this process's own, found again only where a variable has changed: a page has thousands of texts."""
+    global _found
+    # What os.environ decodes at every look; to compare it takes a hundredth of that.
+    variables = getattr(os.environ, "_data", None)
+    found = _found
+    if found is None or variables is None or found[0] != variables or found[1] != _remembered:
+        found = (dict(variables or {}), set(_remembered), _of(os.environ))
+        _found = found
+    return found[2]
 
 
 def _passwords(environment: Mapping[str, str]) -> tuple[str, ...]:

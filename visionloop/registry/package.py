@@ -18,7 +18,7 @@ import msgspec
 import yaml
 from PIL import Image, ImageDraw
 
-from visionloop.core import damage, receipts
+from visionloop.core import damage, plain_yaml, receipts
 from visionloop.core.errors import InvalidConfig, InvalidReceipt, NotFound
 from visionloop.core.packages import not_installed
 from visionloop.core.storage import Prefix, open_prefix
@@ -170,9 +170,9 @@ def read(uri: str) -> Description:
         InvalidReceipt: If the model is not Visionloop's.
     """
     try:
-        value: Any = yaml.safe_load(open_prefix(uri, "results").read(DESCRIPTION_FILE))
+        value: Any = plain_yaml.document(open_prefix(uri, "results").read(DESCRIPTION_FILE).decode())
         return msgspec.convert(value["metadata"]["visionloop"], Description)
-    except (KeyError, TypeError, yaml.YAMLError, msgspec.ValidationError) as error:
+    except (KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise InvalidReceipt(
             f"{uri}/{DESCRIPTION_FILE}: not a model that Visionloop registered; register it."
         ) from error
@@ -244,7 +244,7 @@ def files(folder: Path) -> list[str]:
 
 def _forget_machine(file: Path) -> None:
     """Removes this machine's paths from ``MLmodel``; MLflow only uses the files' names."""
-    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content: dict[str, Any] = plain_yaml.document(file.read_text(encoding="utf-8"))
     flavour: Mapping[str, Any] = content["flavors"]["python_function"]
     for entry in flavour["artifacts"].values():
         entry["uri"] = entry["path"]

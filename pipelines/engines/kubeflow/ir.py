@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from visionloop.core import plain_yaml
 from visionloop.core.canonical import canonical, sha256
 from visionloop.core.runs import PIPELINE_VARIABLE
 from visionloop.pipelines.definitions import PIPELINES
@@ -103,7 +102,5 @@ def ir_hash(specification: Any) -> str:
 
 def ir_documents(text: str) -> dict[str, Any]:
     """The KFP compiler's one or two YAML documents as a server returns them."""
-    # libyaml, if installed, reads it in a tenth of a second instead of a second.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    first, *others = yaml.load_all(text, Loader=loader)
+    first, *others = plain_yaml.documents(text)
     return {"pipeline_spec": first, "platform_spec": others[0] if others else {}}
