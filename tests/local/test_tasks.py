@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class Loop:
         """Runs one stage."""
         return run_stage(catalog.stage(name), arguments, Invocation(str(self.workspace), run=run))
 
-    def run(self, run: str) -> dict[str, Outcome]:
+    def run(self, run: str, gate: str = '{"floor": 0}') -> dict[str, Outcome]:
         """Runs all of them."""
         name = f"small {self.trainer} {self.task}"
         model = ARCHITECTURES[self.trainer, self.task]
@@ -100,9 +101,30 @@ class Loop:
         inputs = {"converted": uri("convert"), "snapshot": uri("snapshot")}
         done["train"] = self.stage("train", run, set=settings, model_name=name, **inputs)
         evaluated = {"training": uri("train"), "snapshot": uri("snapshot")}
-        done["evaluate"] = self.stage("evaluate", run, model_name=name, gate='{"floor": 0}', **evaluated)
+        done["evaluate"] = self.stage("evaluate", run, model_name=name, gate=gate, **evaluated)
         done["register"] = self.stage("register", run, evaluation=uri("evaluate"), model_name=name)
         return done
+
+
+#: Each trainer and task on a dataset of other classes; `make ci` runs one.
+OTHERS = [
+    pytest.param(*cell, id="-".join(cell), marks=pytest.mark.slow if cell[0] == "timm" else pytest.mark.matrix)
+    for cell in ARCHITECTURES
+]
+
+
+def grown(folder: Path, task: str) -> Path:
+    """The dataset with one class more, which comes before the other one, on one picture of train."""
+    dataset(folder, task, None, dataset_id="2")
+    file = folder / f"annotations_{task}.json"
+    document = json.loads(file.read_text())
+    document["classes"] = [{"id": number, "name": name} for number, name in enumerate(("other", "thing"))]
+    for entry in document["classes"] if task == "pose" else ():
+        entry["keypoints"] = ["nose", "tail"]
+    for number, image in enumerate(document["images"]):
+        image["annotations"][0]["class_id"] = int(number > 0)
+    file.write_text(json.dumps(document))
+    return folder
 
 
 @pytest.mark.parametrize(("trainer", "task"), CELLS)
@@ -153,3 +175,42 @@ def test_a_task_is_trained_registered_loaded_and_reused(
         for answer in outlined:
             assert answer["mask"]["size"] == [24, 40]
             assert bool(answer.get("polygons")) == bool(runs(answer["mask"]["counts"])[1::2].sum())
+
+
+@pytest.mark.parametrize(("trainer", "task"), OTHERS)
+def test_a_version_is_measured_on_and_compared_with_a_dataset_of_other_classes(
+    trainer: str, task: str, tmp_path: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_database}")
+    monkeypatch.setenv("VISIONLOOP_CACHE", str(tmp_path / "cache"))
+    keypoints = {"keypoints": ["nose", "tail"]} if task == "pose" else {}
+    classes = [{"id": 0, "name": "thing", **keypoints}]
+    first = Loop(tmp_path / "work", trainer, task, dataset(tmp_path / "dataset", task, None, classes=classes))
+    champion = first.run("first")
+    assert champion["register"].summary()["alias"] == "champion"
+
+    later = Loop(tmp_path / "work", trainer, task, grown(tmp_path / "grown", task))
+    done = later.run("later", gate='{"floor": 0, "incomparable": "shared"}')
+    assert done["evaluate"].result is not None
+    decided = read(done["evaluate"].result)
+    assert decided.classes == ["other", "thing"]
+    assert decided.shared == ["thing"]
+    assert decided.champion_metrics is not None
+    assert decided.verdict in {"promote", "keep"}
+    assert "on the 1 class that both have" in decided.reason
+
+    assert champion["evaluate"].result is not None
+    alone = read(champion["evaluate"].result)
+    for run, loop, outcomes in (("own", first, champion), ("others", later, done)):
+        inputs = {}
+        for stage, argument in (("snapshot", "snapshot"), ("convert", "converted")):
+            result = outcomes[stage].result
+            assert result is not None
+            inputs[argument] = result.uri
+        version = f"small-{trainer}-{task}/1"
+        measured = loop.stage("evaluate", run, model=version, split_name="test", **inputs)
+        assert measured.result is not None
+        found = read(measured.result)
+        assert (found.verdict, found.classes) == ("none", ["thing"])
+        assert found.metrics == alone.metrics
+        assert ("that it shares with the dataset" in found.reason) == (run == "others")
