@@ -11,8 +11,8 @@ BUILD_IMAGE = $(BUILDER) build $(BUILD_FLAGS) -f images/Dockerfile --build-arg V
 TRAINERS := $(sort $(patsubst visionloop/training/trainers/%/__init__.py,%,$(wildcard visionloop/training/trainers/*/__init__.py)))
 # What the image of every trainer holds besides: what trackers need. cleanup ends runs of ClearML and of a database too, in the stage image.
 TRACKERS := clearml database tensorboard
-# register signs models in it.
-TRAINER_EXTRAS := $(TRACKERS) signing
+# register signs models in it, and export writes for OpenVINO.
+TRAINER_EXTRAS := $(TRACKERS) openvino signing
 STAGE_EXTRAS := clearml database
 licence = $(shell sed -n 's/^ *licence = "\(.*\)"$$/\1/p' visionloop/training/trainers/$(1)/__init__.py)
 # Which images to build: folders in images/. A trainer's image is called visionloop-trainer-NAME.

@@ -35,17 +35,22 @@ _YOLO = {"detection": "", "segmentation": "-seg", "pose": "-pose", "classificati
 _TORCHVISION = {"detection": "fcos_tiny", "segmentation": "maskrcnn_tiny", "pose": "keypointrcnn_tiny"}
 
 
-def checkpoint(trainer: str, task: str, folder: Path) -> Path:
-    """A model file as a training of this trainer leaves it; equal calls give equal weights."""
+def checkpoint(trainer: str, task: str, folder: Path, *, sure: bool = False) -> Path:
+    """A model file as a training of this trainer leaves it; equal calls give equal weights.
+
+    Of Ultralytics' detectors each place has nearly the same low score; ``sure`` gives them different ones, as training does.
+    """
     import torch
 
     torch.manual_seed(0)
     if trainer == "ultralytics":
-        return _yolo(task, folder / "best.pt")
+        return _yolo(task, folder / "best.pt", sure=sure)
     return _safetensors(trainer, task, folder / "best.safetensors")
 
 
-def _yolo(task: str, path: Path) -> Path:
+def _yolo(task: str, path: Path, *, sure: bool) -> Path:
+    import torch
+
     from visionloop.training.trainers.ultralytics import checkpoint as files
     from visionloop.training.trainers.ultralytics.environment import library
     from visionloop.training.trainers.ultralytics.tasks import TASKS
@@ -54,6 +59,13 @@ def _yolo(task: str, path: Path) -> Path:
     description |= {"nc": len(CLASSES), "channels": 3}
     description |= {"kpt_shape": [len(KEYPOINTS), 3]} if task == "pose" else {}
     model = TASKS[task].model_class()(description, ch=3, nc=len(CLASSES), verbose=False)
+    if sure and task != "classification":
+        with torch.no_grad():
+            for _ in range(30):  # until its layers know how large their inputs are
+                model.train()(torch.rand(4, 3, SIDE, SIDE))
+            for branch in model.model[-1].cv3:
+                branch[-1].weight.mul_(4)
+                branch[-1].bias.fill_(-1)
     state: dict[str, Any] = {
         "architecture": json.dumps(dict(model.yaml)),
         "names": list(CLASSES),

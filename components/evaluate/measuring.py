@@ -171,7 +171,7 @@ def _checkpoint(model: str, task: str | None, settings: Mapping[str, Any]) -> Mo
         raise InvalidConfig(
             f"--set {other[0]}: a checkpoint's measurement takes {', '.join(('trainer', *TAKEN))}; leave it out."
         )
-    config, trainer = resolve_settings(settings, task or "detection")
+    config, trainer = resolve_settings(settings, task or _a_task(settings))
     with temporary_folder("weights") as folder:
         located = weights.locate(model, trainer, os.environ, fetch_weights, folder)
     if located.kind != "file":
@@ -190,6 +190,12 @@ def _checkpoint(model: str, task: str | None, settings: Mapping[str, Any]) -> Mo
     if "imgsz" not in settings:
         measured_by.pop("imgsz")  # the file says what it was trained with
     return Model(model, InputReference(None, located.identity), trainer, measured_by, fetch)
+
+
+def _a_task(settings: Mapping[str, Any]) -> str:
+    """A task of the trainer that settings name: a checkpoint's own is known once it is loaded."""
+    tasks = catalog.trainer(str(settings["trainer"])).tasks if "trainer" in settings else ()
+    return "detection" if not tasks or "detection" in tasks else sorted(tasks)[0]
 
 
 def parse_split(text: str | None) -> str:

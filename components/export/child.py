@@ -60,7 +60,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """How the process ended: with an export, or with why there is none (``again``: another attempt may do better)."""
 
-    file: str = ""
+    files: dict[str, str] = {}
     result: ExportResult | None = None
     speed: Speed | None = None
     problem: str = ""
@@ -82,7 +82,7 @@ def run(
     environment: Mapping[str, str],
     advanced: Callable[[int, int], None],
     clock: Callable[[], float] = time.monotonic,
-) -> tuple[Path, ExportResult, Speed]:
+) -> tuple[dict[str, Path], ExportResult, Speed]:
     """Makes an export in a process of its own.
 
     Args:
@@ -120,7 +120,7 @@ def run(
     ended = structs.decode(answer.read_bytes(), Answer)
     if ended.result is None or ended.speed is None:
         raise Crashed(ended.problem, again=ended.again)
-    return Path(ended.file), ended.result, ended.speed
+    return {output: Path(file) for output, file in ended.files.items()}, ended.result, ended.speed
 
 
 def _watched(
@@ -178,8 +178,8 @@ def answered(job: Job, progress: Path) -> Answer:
         LOGGER.error("an export ended with an error", exc_info=error)
         text = texts.sentence(str(error)).rstrip(".")
         return Answer(problem=f"{type(error).__name__}: {text}"[:500], again=isinstance(error, MemoryError))
-    file, result, speed = made
-    return Answer(file=str(file), result=result, speed=speed)
+    files, result, speed = made
+    return Answer(files={output: str(path) for output, path in files.items()}, result=result, speed=speed)
 
 
 def _told(pictures: Iterator[NDArray[Any]], advanced: Callable[[int], None]) -> Iterator[NDArray[Any]]:

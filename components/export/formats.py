@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.training.trainers import Exports, Trainer
 
-#: How the names of files of each format end.
-ENDINGS = {"onnx": ".onnx", "torchscript": ".torchscript"}
+#: The outputs of an export that are files: the one that is opened, its weights where they lie beside it, and what runs both with numpy
+#: and the format's runtime alone.
+MODEL, WEIGHTS, PROGRAM = "model", "weights", "program"
 
-#: The precisions of each format; the first one is the default.
-PRECISIONS: dict[str, tuple[str, ...]] = {"onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
+#: What the program is called, everywhere.
+PROGRAM_FILE = "visionloop_runtime.py"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format.
+
+    Attributes:
+        endings: How the names of its files end, by output.
+        precisions: What it is written in; the first is the default.
+        fallbacks: By precision the one that is made in its place where it costs too much.
+        source: The format that it is made from, where trainers don't write it themselves.
+    """
+
+    endings: Mapping[str, str]
+    precisions: tuple[str, ...] = ("fp32",)
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+    source: str | None = None
+
+
+#: The formats, by name.
+FORMATS: Mapping[str, Format] = {
+    "onnx": Format({MODEL: ".onnx"}, ("fp32", "fp16", "int8"), {"int8": "fp32"}),
+    "torchscript": Format({MODEL: ".torchscript"}),
+    "openvino": Format({MODEL: ".xml", WEIGHTS: ".bin"}, ("fp32", "fp16", "int8"), {"int8": "fp16"}, source="onnx"),
+}
+
+#: What is not written here, with what to do instead.
+ELSEWHERE: Mapping[str, str] = {
+    "litert": "LiteRT's converter can't be installed beside this version of torch; convert the ONNX file in an environment of its own",
+    "tensorrt": "TensorRT builds a file for the one kind of GPU that it then runs on; build it there from the ONNX file (trtexec --onnx=…)",
+    "coreml": "Core ML's converter can't be installed beside this version of numpy; convert the TorchScript file where the model will run",
+}
+
+#: Other words for them.
+ALIASES: Mapping[str, str] = {"tflite": "litert", "engine": "tensorrt", "mlmodel": "coreml"}
 
 #: What a list may name: a format alone is its default precision.
 CHOICES = tuple(
-    name if precision == own[0] else f"{name}:{precision}" for name, own in PRECISIONS.items() for precision in own
+    name if precision == row.precisions[0] else f"{name}:{precision}"
+    for name, row in FORMATS.items()
+    for precision in row.precisions
 )
-
-#: What is made in place of an export whose precision costs too much.
-FALLBACKS = {"int8": "fp32"}
 
 
 @dataclass(frozen=True)
@@ -42,13 +78,17 @@ class Wanted:
     @property
     def fallback(self) -> Wanted | None:
         """What is made where this one is refused; None where nothing is."""
-        precision = FALLBACKS.get(self.precision)
+        precision = FORMATS[self.format].fallbacks.get(self.precision)
         return Wanted(self.format, precision) if precision else None
 
     @property
-    def file(self) -> str:
-        """What its file is called in a folder of its own."""
-        return f"model{ENDINGS[self.format]}"
+    def written(self) -> str:
+        """The format that the trainer writes, from which this one is made."""
+        return FORMATS[self.format].source or self.format
+
+    def files(self, stem: str = "model") -> dict[str, str]:
+        """What its files are called, by output."""
+        return {output: f"{stem}{ending}" for output, ending in FORMATS[self.format].endings.items()}
 
 
 def parse_exports(text: str | None) -> tuple[Wanted, ...]:
@@ -59,31 +99,40 @@ def parse_exports(text: str | None) -> tuple[Wanted, ...]:
     """
     if not text:
         return ()
-    return tuple(dict.fromkeys(_parsed(text, word.strip().lower()) for word in text.split(",")))
+    return tuple(dict.fromkeys(parse_export(word, f"--export {text!s:.80}") for word in text.split(",")))
 
 
-def _parsed(text: str, word: str) -> Wanted:
-    name, _, precision = word.partition(":")
-    if name not in PRECISIONS:
-        raise InvalidConfig(
-            f"--export {text!s:.80}: {word!r:.40} is not a format that a run writes; give some of {', '.join(PRECISIONS)}, separated by commas."
-        )
-    own = PRECISIONS[name]
+def parse_export(word: str, option: str) -> Wanted:
+    """One export, such as ``onnx:fp16``.
+
+    Args:
+        word: What is asked for.
+        option: Where, as the sentence begins.
+
+    Raises:
+        InvalidConfig: If no format or precision has this name.
+    """
+    name, _, precision = word.strip().lower().partition(":")
+    name = ALIASES.get(name, name)
+    if name in ELSEWHERE:
+        raise InvalidConfig(f"{option}: {ELSEWHERE[name]}.")
+    if name not in FORMATS:
+        raise InvalidConfig(f"{option}: {name!r:.40} is not a format of exports; give one of {', '.join(CHOICES)}.")
+    own = FORMATS[name].precisions
     if ":" in word and precision not in own:
-        raise InvalidConfig(
-            f"--export {text!s:.80}: {name} is not written in {precision!r:.40}; give one of {', '.join(own)}."
-        )
+        raise InvalidConfig(f"{option}: {name} is not written in {precision!r:.40}; give one of {', '.join(own)}.")
     return Wanted(name, precision or own[0])
 
 
-def exporter(trainer: Trainer, format: str, option: str = "--format") -> Exports:
-    """The trainer, which can write this format.
+def exporter(trainer: Trainer, wanted: Wanted, option: str = "--format") -> Exports:
+    """The trainer, which can write what an export is made from.
 
     Raises:
         InvalidConfig: If it can't; the sentence names the formats that it has.
     """
     formats = trainer.formats if isinstance(trainer, Exports) else ()
-    if not isinstance(trainer, Exports) or format not in formats or format not in ENDINGS:
-        able = f"give {' or '.join(formats)}" if formats else "its models can't be exported"
-        raise InvalidConfig(f"{option} {format}: the trainer {trainer.name} does not write it; {able}.")
+    if not isinstance(trainer, Exports) or wanted.written not in formats:
+        able = [name for name, row in FORMATS.items() if (row.source or name) in formats]
+        instead = f"give {' or '.join(able)}" if able else "its models can't be exported"
+        raise InvalidConfig(f"{option} {wanted.format}: the trainer {trainer.name} does not write it; {instead}.")
     return trainer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,8 +22,8 @@ from PIL import Image, ImageDraw
 from visionloop.components.evaluate.scenes import Scene
 from visionloop.components.export import quality
 from visionloop.components.export.comparison import Difference, difference
-from visionloop.components.export.formats import Wanted, exporter
-from visionloop.components.export.precision import halved, quantized
+from visionloop.components.export.formats import FORMATS, MODEL, PROGRAM, PROGRAM_FILE, WEIGHTS, Wanted, exporter
+from visionloop.components.export.precision import as_openvino, halved, quantized
 from visionloop.components.export.quality import Quality
 from visionloop.components.export.result import ExportResult, Speed
 from visionloop.components.export.runtimes import RUNTIMES
@@ -42,10 +43,15 @@ MOST_METRIC = {"fp32": 0.005, "fp16": 0.01, "int8": 0.02}
 #: The precisions whose numbers may differ as they do: what counts is what they find on the labels.
 BY_METRIC = ("fp16", "int8")
 
+#: The program that lies beside a file, and the formats that it runs.
+PROGRAM_SOURCE = Path(__file__).with_name(PROGRAM_FILE)
+PROGRAM_FORMATS = ("onnx", "openvino")
+
 #: How many pictures are drawn where none are named.
 DRAWN = 8
 
-#: The key of a file's metadata under which a model's description lies as JSON: of ONNX in its ``metadata_props``, of TorchScript in its extra files.
+#: The key of a file's metadata under which a model's description lies as JSON: of ONNX in its ``metadata_props``, of OpenVINO in
+#: its ``rt_info``, of TorchScript in its extra files.
 DESCRIPTION = "visionloop"
 
 #: Called with the number of pictures that both were run on.
@@ -89,7 +95,7 @@ def make(
     advanced: Advanced = lambda _: None,
     scenes: Sequence[Scene] = (),
     calibration: Iterable[NDArray[np.uint8]] = (),
-) -> tuple[Path, ExportResult, Speed]:
+) -> tuple[dict[str, Path], ExportResult, Speed]:
     """Exports a model, and runs the file beside it.
 
     Args:
@@ -104,31 +110,31 @@ def make(
         calibration: In RGB, of int8 the pictures that say how large the numbers within the model are.
 
     Returns:
-        The file, how it was found, and how fast both are.
+        The files by output, with the program that runs them where there is one for the trainer's models and the format; how they were
+        found, and how fast both are.
 
     Raises:
         InvalidConfig: If the trainer does not write the format, or a package is missing.
     """
-    exported = exporter(trainer, wanted.format).export(checkpoint, wanted.format, folder)
+    written = exporter(trainer, wanted).export(checkpoint, wanted.written, folder)
     with _installed():
-        if wanted.precision == "fp16":
-            exported = replace(exported, file=halved(exported.file))
-        elif wanted.precision == "int8":
-            inputs = map(exported.prepared, calibration)
-            exported = replace(exported, file=quantized(exported.file, inputs))
+        exported = replace(written, file=_converted(written, wanted, calibration))
     describe(exported, described, trainer, wanted.format)
     own, its = Quality(exported, described.classes), Quality(exported, described.classes)
     found, number, speed = _run(exported, wanted.format, pictures, advanced, scenes, (own, its))
     value, model_value = its.value(), own.value()
-    data, reason = exported.file.read_bytes(), refusal(found, wanted.precision, value, model_value)
+    files = {output: exported.file.with_suffix(ending) for output, ending in FORMATS[wanted.format].endings.items()}
+    digests = {output: sha256(file.read_bytes()) for output, file in files.items()}
+    reason = refusal(found, wanted.precision, value, model_value)
     metric = quality.WHOLE if described.task == "classification" else quality.BOXES
     result = ExportResult(
         format=wanted.format,
         precision=wanted.precision,
         accepted=not reason,
         reason=reason,
-        size=len(data),
-        sha256=sha256(data),
+        size=sum(file.stat().st_size for file in files.values()),
+        sha256=digests[MODEL],
+        weights_sha256=digests.get(WEIGHTS, ""),
         pictures=number,
         objects=found.objects,
         least_overlap=_finite(found.overlap),
@@ -138,7 +144,19 @@ def make(
         value=value,
         model_value=model_value,
     )
-    return exported.file, result, speed
+    if exported.outputs and wanted.format in PROGRAM_FORMATS:
+        files[PROGRAM] = Path(shutil.copy(PROGRAM_SOURCE, folder))
+    return files, result, speed
+
+
+def _converted(exported: Exported, wanted: Wanted, calibration: Iterable[NDArray[np.uint8]]) -> Path:
+    """What the trainer wrote, in the format and precision that are wanted."""
+    file, half = exported.file, wanted.precision == "fp16"
+    if wanted.precision == "int8":
+        file = quantized(file, map(exported.prepared, calibration))
+    if wanted.format == "openvino":
+        return as_openvino(file, half)
+    return halved(file) if half else file
 
 
 def refusal(
@@ -177,6 +195,7 @@ def describe(exported: Exported, described: Described, trainer: Trainer, format:
     """Writes into a file what is needed to use it: classes, input, training. The version is not known to its training, and stays out."""
     content = msgspec.to_builtins(described) | {
         "preprocessing": dict(exported.preprocessing),
+        "outputs": dict(exported.outputs),
         "trainer": trainer.name,
     }
     if licence := getattr(trainer, "licence", None):

@@ -1,4 +1,4 @@
-"""ONNX files of half precision and of eight bits, and the images of train that say how large the numbers within a model are."""
+"""Files made from ONNX: of half precision, of eight bits, for OpenVINO; and the images of train that say how large the numbers within a model are."""
 
 from __future__ import annotations
 
@@ -128,4 +128,23 @@ def halved(file: Path) -> Path:
     # It puts the casts of inputs behind the nodes that take them, which is no valid file.
     graph.topological_sort()
     onnx.save(graph.model, str(made))
+    return made
+
+
+def as_openvino(file: Path, half: bool) -> Path:
+    """Writes OpenVINO's form of an ONNX file beside it: ``model.xml`` and, for the weights, ``model.bin``.
+
+    Its reader takes the file itself, eight bits included; its converter, which could send what users do to its makers, is not called.
+
+    Args:
+        file: The ONNX file.
+        half: Whether weights are stored in 16 bits.
+
+    Returns:
+        The file ``model.xml``.
+    """
+    import openvino
+
+    made = file.with_name("model.xml")
+    openvino.save_model(openvino.Core().read_model(str(file)), str(made), compress_to_fp16=half)
     return made

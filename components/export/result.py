@@ -11,8 +11,8 @@ from visionloop.core.errors import InvalidReceipt
 from visionloop.core.receipts import Result
 from visionloop.core.storage import Prefix
 
-#: The outputs of an export: the file, where it is accepted, and how it was found. That of a list names the exports.
-MODEL, FOUND, LIST = "model", "export", "exports"
+#: The outputs of an export besides its files: how it was found. That of a list names the exports.
+FOUND, LIST = "export", "exports"
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +30,9 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
         precision: ``fp32``.
         accepted: Whether the file finds what the model finds.
         reason: Why not; empty where it is accepted.
-        size: In bytes; 0 where there is no file.
+        size: Of all files in bytes; 0 where there is none.
         sha256: Of the file; empty where there is none.
+        weights_sha256: Of the file of weights beside it; empty where there is none.
         pictures: How many pictures both were run on.
         objects: How many objects were compared on them.
         least_overlap: The least overlap (IoU) of an object's two boxes; None where nothing was compared.
@@ -49,6 +50,7 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     size: int = 0
     sha256: str = ""
+    weights_sha256: str = ""
     pictures: int = 0
     objects: int = 0
     least_overlap: float | None = None

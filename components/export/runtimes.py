@@ -47,6 +47,34 @@ def _load_onnx(file: Path) -> Run:
     return lambda inputs: list(session.run(None, {entry.name: inputs}))
 
 
+def _describe_openvino(file: Path, name: str, content: str) -> None:
+    """Writes an entry of ``rt_info``."""
+    import openvino
+
+    model = openvino.Core().read_model(str(file))
+    model.set_rt_info(content, name)
+    described = file.with_name(f"described{file.suffix}")
+    # As they are: what is of 16 bits stays so, and what is not does not become it.
+    openvino.save_model(model, str(described), compress_to_fp16=False)
+    del model  # it maps the weights' file, which is replaced
+    for path in (described, described.with_suffix(".bin")):
+        path.replace(file.with_suffix(path.suffix))
+
+
+def _load_openvino(file: Path) -> Run:
+    """In full precision, for processors with bfloat16 would compute in that; outputs in their order."""
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    places = range(len(compiled.outputs))
+
+    def computed(inputs: NDArray[np.float32]) -> list[NDArray[Any]]:
+        found = compiled(inputs)
+        return [np.array(found[place]) for place in places]
+
+    return computed
+
+
 def _describe_torchscript(file: Path, name: str, content: str) -> None:
     from visionloop.training.pytorch import exporting
 
@@ -62,5 +90,6 @@ def _load_torchscript(file: Path) -> Run:
 #: The runtime of each format.
 RUNTIMES: Mapping[str, Runtime] = {
     "onnx": Runtime(("onnx", "onnxruntime"), _describe_onnx, _load_onnx),
+    "openvino": Runtime(("onnx", "onnxruntime", "openvino"), _describe_openvino, _load_openvino),
     "torchscript": Runtime(("torch",), _describe_torchscript, _load_torchscript),
 }

@@ -19,9 +19,9 @@ from visionloop.components.evaluate.result import EvaluationResult
 from visionloop.components.evaluate.result import read as read_evaluation
 from visionloop.components.evaluate.scenes import Scene, scenes_of
 from visionloop.components.export import child, precision
-from visionloop.components.export.formats import Wanted, exporter, parse_exports
+from visionloop.components.export.formats import CHOICES, PROGRAM, PROGRAM_FILE, Wanted, exporter, parse_exports
 from visionloop.components.export.making import Described, check_packages, tolerance
-from visionloop.components.export.result import FOUND, LIST, MODEL, ExportResult, Listed, encode, read, read_one
+from visionloop.components.export.result import FOUND, LIST, ExportResult, Listed, encode, read, read_one
 from visionloop.components.snapshot.manifest import Snapshot
 from visionloop.core import receipts
 from visionloop.core.errors import InvalidConfig, Killed
@@ -53,7 +53,7 @@ class Arguments:
 
     evaluation: str = argument("URI of the evaluate receipt.")
     export: str = argument(
-        "The formats, separated by commas, each with its precision or without: onnx, onnx:fp16, onnx:int8."
+        f"The formats, separated by commas, each with its precision or without: {', '.join(CHOICES)}."
     )
 
 
@@ -74,7 +74,7 @@ class ExportStage:
     """Makes a list of exports, each of them a result with key and receipt of its own; its own receipt names these."""
 
     name = "export"
-    logic_version = 1
+    logic_version = 2
     policy = POLICIES["export"]
     arguments = Arguments
     description = "Writes a model in other formats, and accepts what finds the same on the same images."
@@ -96,7 +96,7 @@ class ExportStage:
         converted = training.input("converted", "convert")
         trainer = catalog.trainer(str(training.receipt.parameters["trainer"].value))
         for wanted in exports:
-            exporter(trainer, wanted.format, "--export")
+            exporter(trainer, wanted, "--export")
         described = _described(result, evaluation, training, converted)
         resolution = Resolution(
             inputs={
@@ -214,7 +214,7 @@ class ExportStage:
         )
         variables = child_environment(os.environ, trainer_variables(loaded.trainer))
         try:
-            file, result, speed = child.run(
+            files, result, speed = child.run(
                 # Not on a GPU: the stage has none, and where the file is used there may be none.
                 job,
                 work,
@@ -231,7 +231,9 @@ class ExportStage:
                 "model_latency_median_seconds": round(speed.model_latency_ms / 1000, 6),
             }
             if result.accepted:
-                attempt.upload(MODEL, wanted.file, file, result=True)
+                names = {**wanted.files(), PROGRAM: PROGRAM_FILE}
+                for output, file in files.items():
+                    attempt.upload(output, names[output], file, result=output != PROGRAM)
         return _written(attempt, result, timings)
 
 

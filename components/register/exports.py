@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from visionloop.components.export.result import FOUND, MODEL, ExportResult, of_key, read
+from visionloop.components.export.result import FOUND, ExportResult, of_key, read
 from visionloop.core import receipts
 from visionloop.core.errors import InvalidReceipt
 from visionloop.core.logs import notice
@@ -84,7 +84,7 @@ class Exports:
             wanted = export.found.wanted
             there = open_prefix(f"{copy}/{FOLDER}/{wanted.folder}", "results")
             if export.found.accepted and not there.exists("export.json"):
-                _put(export.receipt, wanted.file, there, work / wanted.folder, context)
+                _put(export.receipt, there, work / wanted.folder, context)
             elif export.found.accepted and there.read("export.json") != export.found.encode():
                 notice(f"register: {there.uri} holds an earlier export of this version, which stays as it is.")
 
@@ -107,8 +107,11 @@ def load(uri: str, training: str, context: Context) -> Exports:
     return Exports(result.reference, each)
 
 
-def _put(export: Result, name: str, there: Prefix, work: Path, context: Context) -> None:
-    """Copies an export's file, then its result, by which it is complete."""
+def _put(export: Result, there: Prefix, work: Path, context: Context) -> None:
+    """Copies an export's files, then its result, by which it is complete."""
     work.mkdir(parents=True)
-    there.upload(export.fetch(MODEL, work / name), name, context.alive)
+    for output, entry in export.receipt.outputs.items():
+        if output != FOUND:
+            name = PurePosixPath(entry.path).name
+            there.upload(export.fetch(output, work / name), name, context.alive)
     there.create("export.json", export.read(FOUND))

@@ -408,7 +408,7 @@ def _check_task(
     if reach.images:
         catalog.check_installed(trainer)
     for wanted in parse_exports(arguments.get("export")):
-        exporter(trainer, wanted.format, "--export")
+        exporter(trainer, wanted, "--export")
         if reach.images:
             check_packages(wanted.format, "--export")
     model, gate = str(config.values["model"]), arguments.get("gate")

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from visionloop.components.export.formats import CHOICES
 from visionloop.core import texts
 from visionloop.core.encodings import print_json
 from visionloop.core.errors import InvalidDataset
@@ -170,25 +171,31 @@ def link(
 
 @application.command("export")
 def export(
-    model: Model,
-    format: Annotated[str, typer.Option("--format", help="The format: onnx or torchscript.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="NAME/VERSION or NAME@ALIAS, or a checkpoint's path or URI.")
+    ],
+    format: Annotated[str, typer.Option("--format", help=f"The format, one of: {', '.join(CHOICES)}.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where NAME-VERSION.onnx is put.")] = Path(),
     images: Annotated[
         list[str] | None,
         typer.Option("--images", help="Images to compare on, as predict takes them (default: drawn pictures)."),
     ] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="trainer=NAME", help="Of a checkpoint, what trained it (default: ultralytics)."),
+    ] = None,
     output: Output = None,
 ) -> None:
-    """Writes a version in another format, runs it beside the model on the same pictures, and refuses it (65) where they differ.
+    """Writes a model in another format, runs it beside the model on the same pictures, and refuses it (65) where they differ.
 
     Example: visionloop model export bottles@champion --format onnx --out exported
     """
     from visionloop.pipelines.cli.export import exported
 
-    report = exported(model, format, out, images or [], COMMAND)
+    report = exported(model, format, out, images or [], COMMAND, set or [])
     show({"exports": [asdict(report)]}, _exported(report), output)
     if not report.accepted:
-        raise InvalidDataset(f"The export of {report.model}/{report.version} is refused: {report.reason}.")
+        raise InvalidDataset(f"The export of {report.label} is refused: {report.reason}.")
 
 
 @application.command("verify")
@@ -359,13 +366,17 @@ def _removed(removed: Removal) -> Iterator[str]:
 
 def _exported(report: Report) -> Iterator[str]:
     """What a person reads of an export."""
-    yield f"{report.model}/{report.version} as {report.format} ({report.precision}): {report.size:,} bytes"
+    yield f"{report.label} as {report.format} ({report.precision}): {report.size:,} bytes"
     yield f"Compared  on {report.pictures:,} pictures, {report.objects:,} objects"
+    if report.value is not None and report.model_value is not None:
+        yield f"Measured  {report.metric} {report.value:.4f}, the model itself {report.model_value:.4f}"
     differences = (report.least_overlap, report.score_difference, report.further_difference)
     overlap, score, further = ("infinite" if value is None else f"{value:.6f}" for value in differences)
     yield f"          least overlap {overlap}, scores differ by {score}, other outputs by {further}"
-    yield f"Time      {report.latency_ms:.1f} ms a picture, the model itself {report.model_latency_ms:.1f} ms"
+    if report.latency_ms is not None and report.model_latency_ms is not None:
+        yield f"Time      {report.latency_ms:.1f} ms a picture, the model itself {report.model_latency_ms:.1f} ms"
     yield f"Written   {report.file}" if report.file else f"Refused   {report.reason}"
+    yield from (f"          {file}" for file in report.beside)
 
 
 def _decided(decided: Decided) -> Iterator[str]:

@@ -90,10 +90,11 @@ def _fetch(order: Order, local: Path) -> None:
             f"{version.label} has no accepted export {EXPORT.text} at {exports}; run its training again with --export {EXPORT.format}, "
             "which reuses all else."
         )
-    sent = there.download(EXPORT.file, local)
+    (name,) = EXPORT.files().values()
+    sent = there.download(name, local)
     if sent.sha256 != found.sha256:
         raise InvalidReceipt(
-            f"{there.uri}/{EXPORT.file}: not the file that was accepted; run the model's run again with --force export."
+            f"{there.uri}/{name}: not the file that was accepted; run the model's run again with --force export."
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toy_detector
+from decided import command
 from numpy.typing import NDArray
 from toy_detector import CLASSES, SIZE, Prepared, ToyTrainer, published, run
 
@@ -88,12 +89,12 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> ExportingTrainer:
 
 def _here(
     job: child.Job, folder: Path, environment: Mapping[str, str], advanced: Callable[[int, int], None]
-) -> tuple[Path, ExportResult, Speed]:
+) -> tuple[dict[str, Path], ExportResult, Speed]:
     assert not [name for name in environment if name.startswith(("AWS", "S3", "MLFLOW", "INTERNAL"))]
     answer = child.answered(job, folder / "progress")
     if answer.result is None or answer.speed is None:
         raise child.Crashed(answer.problem, again=answer.again)
-    return Path(answer.file), answer.result, answer.speed
+    return {output: Path(file) for output, file in answer.files.items()}, answer.result, answer.speed
 
 
 def export(prepared: Prepared, evaluation: Outcome, formats: str = "onnx", **options: Any) -> Outcome:
@@ -180,6 +181,48 @@ def test_register_puts_what_is_accepted_beside_the_version_and_names_it(prepared
     (there / "export.json").write_bytes(b"{}")
     prepared.register(evaluation, name, exports=published(exported).uri, force=True)
     assert (there / "model.onnx").read_bytes() == b"in use"
+
+
+@pytest.mark.usefixtures("mlflow_uri", "toy")
+def test_for_openvino_both_files_are_made_from_onnx_and_put_beside_the_version(prepared: Prepared, name: str) -> None:
+    openvino = pytest.importorskip("openvino")
+    evaluation = prepared.evaluate(prepared.train(), name)
+    exported = export(prepared, evaluation, "openvino,openvino:fp16")
+    assert exported.scalars == {"exports": {"openvino:fp32": "accepted", "openvino:fp16": "accepted"}}
+    for one in ones(prepared, exported):
+        outputs = one.receipt.outputs
+        assert {output: entry.result for output, entry in outputs.items()} == dict.fromkeys(
+            ("model", "weights", "export"), True
+        )
+        found = json.loads(one.read("export"))
+        assert found["size"] == outputs["model"].size + outputs["weights"].size
+        assert (found["sha256"], found["weights_sha256"]) == (outputs["model"].sha256, outputs["weights"].sha256)
+    registered = prepared.register(evaluation, name, exports=published(exported).uri)
+    there = folder(registered) / FOLDER / "openvino-fp16"
+    assert {path.name for path in there.iterdir()} == {"model.xml", "model.bin", "export.json"}
+    model = openvino.Core().read_model(there / "model.xml")
+    described = json.loads(model.get_rt_info("visionloop").astype(str))
+    assert described["operating_point"] == dict.fromkeys(CLASSES, 0.25)
+    assert str(prepared.workspace).removeprefix("file://") not in (there / "model.xml").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("mlflow_uri")
+def test_what_is_accepted_by_its_metric_is_measured_on_the_labels_of_the_evaluation(
+    prepared: Prepared, toy: ExportingTrainer, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    evaluation = prepared.evaluate(prepared.train(), name)
+    prepared.register(evaluation, name)
+    words = ("export", f"{name}@champion", "--format", "onnx:fp16", "--out", tmp_path / "out")
+    code, out, sentence = command(capfd, *words)
+    assert code == 0, sentence
+    (report,) = json.loads(out)["exports"]
+    assert (report["precision"], report["metric"], report["value"]) == ("fp16", "mAP50-95", report["model_value"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{name}-1.onnx"}
+    # A run finds it again.
+    again = export(prepared, evaluation, "onnx:fp16")
+    assert (again.reused, toy.exported) == (True, 1)
+    code, _, sentence = command(capfd, *words, "--images", tmp_path)
+    assert (code, "--images: onnx:fp16 is accepted by its metric on the labels" in sentence) == (78, True)
 
 
 @pytest.mark.usefixtures("mlflow_uri")
@@ -273,7 +316,8 @@ def test_what_can_not_be_exported_is_told(prepared: Prepared, name: str, monkeyp
     with pytest.raises(InvalidConfig, match="the evaluation's verdict is reject, and only what may be registered"):
         export(prepared, rejected)
     for formats, part in (
-        (",", "'' is not a format that a run writes; give some of onnx, torchscript, separated by commas"),
+        (",", "'' is not a format of exports; give one of onnx, onnx:fp16, onnx:int8, torchscript, openvino,"),
+        ("litert", "--export litert: LiteRT's converter can't be installed beside this version of torch"),
         ("onnx:int4", "onnx is not written in 'int4'; give one of fp32"),
         ("onnx:", "onnx is not written in ''; give one of fp32"),
     ):
@@ -292,6 +336,7 @@ def test_a_list_names_each_export_once() -> None:
     assert parse_exports("ONNX, onnx:fp32") == (Wanted("onnx", "fp32"),)
     assert parse_exports("onnx:int8,onnx") == (Wanted("onnx", "int8"), Wanted("onnx", "fp32"))
     assert (Wanted("onnx", "int8").fallback, Wanted("onnx", "fp32").fallback) == (Wanted("onnx", "fp32"), None)
+    assert Wanted("openvino", "int8").fallback == Wanted("openvino", "fp16")
     assert parse_exports("") == parse_exports(None) == ()
 
 
@@ -355,9 +400,9 @@ def test_a_real_model_is_exported_in_a_process_of_its_own(tmp_path: Path) -> Non
     done: list[tuple[int, int]] = []
     variables = child_environment(os.environ) | {"CUDA_VISIBLE_DEVICES": ""}
     asked = job("timm", tmp_path, checkpoint("timm", "classification", tmp_path))
-    file, result, speed = child.run(asked, tmp_path, variables, lambda *progress: done.append(progress))
+    files, result, speed = child.run(asked, tmp_path, variables, lambda *progress: done.append(progress))
     assert result.accepted
-    assert (result.pictures, result.size) == (1, file.stat().st_size)
+    assert (result.pictures, result.size) == (1, files["model"].stat().st_size)
     assert speed.latency_ms > 0
     assert {total for _, total in done} == {1}
 

@@ -16,10 +16,11 @@ from decided import command
 from decided import register as register_toy
 from laptop import CLOSED_NETWORK
 from toy_detector import Prepared
-from untrained import CLASSES, KEYPOINTS, PAIRS, SIDE, photograph, register
+from untrained import CLASSES, KEYPOINTS, PAIRS, SIDE, checkpoint, photograph, register
 
 from visionloop.components.export import comparison, making
 from visionloop.components.export.comparison import Difference, difference
+from visionloop.components.export.formats import PROGRAM_FILE
 from visionloop.registry import Registry
 from visionloop.training import catalog
 from visionloop.training.trainers import Rows
@@ -48,7 +49,8 @@ def test_each_trainer_exports_what_it_finds_itself(
     assert report["accepted"]
     assert report["pictures"] == making.DRAWN
     assert (report["objects"] > 0) == (task != "classification")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"other", f"{name}-1.onnx"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"other", f"{name}-1.onnx", PROGRAM_FILE}
+    assert report["beside"] == [str(tmp_path / "out" / PROGRAM_FILE)]
     file = Path(report["file"])
     assert report["size"] == file.stat().st_size
     (entry,) = onnx.load(str(file)).metadata_props
@@ -57,7 +59,7 @@ def test_each_trainer_exports_what_it_finds_itself(
     assert described["keypoints"] == (list(KEYPOINTS) if task == "pose" else [])
     assert described["preprocessing"]["size"] == [SIDE, SIDE]
     assert described["training_digest"] == "0" * 64
-    assert described["operating_point"] == {}
+    assert described["operating_point"] == dict.fromkeys(CLASSES, 0.25)
     assert described["licence"] == catalog.trainer(trainer).licence  # type: ignore[attr-defined]
     # The runtime alone answers, with neither the trainer nor torch.
     session = onnxruntime.InferenceSession(str(file))
@@ -97,6 +99,30 @@ def test_as_torchscript_each_trainers_model_finds_what_it_finds_itself(
     # Nothing says where this machine keeps its sources, so another one's bytes are the same.
     sources = [str(Path(catalog.__file__).parent).encode(), str(Path(torch.__file__).parent).encode()]
     assert not [record for record, data in records.items() if any(source in data for source in sources)]
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_checkpoint_is_exported_without_being_registered(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = checkpoint("timm", "classification", tmp_path)
+    words = ("export", file, "--set", "trainer=timm", "--format", "openvino", "--out", tmp_path / "out")
+    code, out, sentence = command(capfd, *words)
+    assert code == 0, sentence
+    (report,) = json.loads(out)["exports"]
+    assert (report["model"], report["version"], report["accepted"]) == (str(file), None, True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"best.xml", "best.bin", PROGRAM_FILE}
+    import openvino
+
+    model = openvino.Core().read_model(tmp_path / "out/best.xml")
+    described = json.loads(model.get_rt_info("visionloop").astype(str))
+    assert (described["task"], described["classes"]) == ("classification", list(CLASSES))
+    for more, part in (
+        (("--format", "onnx:int8"), "a checkpoint comes without labels; take onnx, or export the version"),
+        (("--format", "onnx", "--set", "epochs=3"), "epochs"),
+    ):
+        code, _, sentence = command(capfd, "export", file, "--set", "trainer=timm", *more)
+        assert (code, part in sentence) == (78, True), sentence
+    code, _, sentence = command(capfd, "export", tmp_path / "none.pt", "--format", "onnx")
+    assert (code, "none.pt" in sentence) == (78, True), sentence
 
 
 @pytest.mark.usefixtures("registry")
@@ -144,8 +170,20 @@ def test_what_can_not_be_exported_is_told_before_anything_is_loaded(
     for words, part in (
         (
             (f"{name}-own/1", "--format", "tflite"),
-            "--format tflite: the trainer timm does not write it; give onnx or torchscript.",
+            "--format: LiteRT's converter can't be installed beside this version of torch; convert the ONNX file",
         ),
+        ((f"{name}-own/1", "--format", "tensorrt"), "build it there from the ONNX file (trtexec --onnx=…)."),
+        ((f"{name}-own/1", "--format", "coreml"), "convert the TorchScript file where the model will run."),
+        (
+            (f"{name}-own/1", "--format", "onnx:int4"),
+            "--format: onnx is not written in 'int4'; give one of fp32, fp16, int8.",
+        ),
+        (
+            (f"{name}-own/1", "--format", "paddle"),
+            "is not a format of exports; give one of onnx, onnx:fp16, onnx:int8,",
+        ),
+        ((f"{name}-own/1", "--format", "onnx:int8"), "no run registered it, so there are no labels by which onnx:int8"),
+        ((f"{name}-own/1", "--format", "onnx", "--set", "trainer=timm"), "--set is for a checkpoint"),
         ((f"{name}/1", "--format", "onnx"), "the trainer toy does not write it; its models can't be exported"),
         ((f"{name}/9", "--format", "onnx"), f"there is {name}/1"),
     ):

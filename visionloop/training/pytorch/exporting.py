@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ OPSET = 18
 
 #: Boxes of the input of a picture of this height and width, in pixels of the picture.
 Located = Callable[[NDArray[Any], tuple[int, int]], NDArray[Any]]
+
+#: The overlap from which on two boxes of a class are one object, and the most objects of a picture: as Ultralytics predicts.
+OVERLAP, MOST = 0.7, 300
 
 #: The name of the graph's input, 1 × 3 × side × side.
 INPUT = "images"
@@ -42,6 +45,7 @@ class Graph:
         module: Takes 1 × 3 × side × side, and gives tensors.
         outputs: Their names.
         rows: What they say.
+        form: The same as a word that docs/export.md explains: ``classes``, ``places``, ``rows``, ``objects``, ``queries``.
         ragged: Whether the outputs' first side is the number of objects, and not the picture's.
         suppressed: Whether no two rows are the same object.
     """
@@ -49,6 +53,7 @@ class Graph:
     module: nn.Module
     outputs: tuple[str, ...]
     rows: Callable[[Sequence[NDArray[Any]]], Rows]
+    form: str
     ragged: bool = False
     suppressed: bool = True
 
@@ -66,7 +71,7 @@ class _Probabilities(nn.Module):
 
 def classifying(scores: Callable[[nn.Module, Tensor], Tensor], model: nn.Module) -> Graph:
     """The graph of a classifier, of whose inputs ``scores`` gives the logits."""
-    return Graph(_Probabilities(scores, model), ("probabilities",), lambda outputs: Rows(outputs[0]))
+    return Graph(_Probabilities(scores, model), ("probabilities",), lambda outputs: Rows(outputs[0]), "classes")
 
 
 def exported(
@@ -83,7 +88,7 @@ def exported(
     Args:
         graph: The graph, on the CPU.
         side: Of its square input, in pixels.
-        preprocessing: How a picture becomes an input, in words.
+        preprocessing: How a picture becomes an input, made by `preprocessing_of`.
         prepared: The same as a function.
         folder: Where ``model.onnx`` or ``model.torchscript`` is written.
         located: Where boxes of an input lie in its picture.
@@ -112,8 +117,43 @@ def exported(
         outputs = module(torch.from_numpy(inputs))
         return [output.numpy() for output in ((outputs,) if isinstance(outputs, Tensor) else outputs)]
 
-    described = {"size": [side, side], **preprocessing}
-    return Exported(file, described, prepared, reference, graph.rows, located, graph.suppressed)
+    outputs = {"form": graph.form, "overlap": None if graph.suppressed else OVERLAP, "most": MOST}
+    return Exported(file, preprocessing, prepared, reference, graph.rows, located, graph.suppressed, outputs)
+
+
+def preprocessing_of(
+    side: int,
+    *,
+    resize: Literal["longer", "shorter", "both"],
+    round: Literal["up", "down", "nearest"],
+    place: Literal["middle", "corner"] = "middle",
+    to: int | None = None,
+    filter: str = "bilinear",
+    antialias: bool = False,
+    fill: int | Sequence[int] = 0,
+    thin: int | None = None,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+) -> dict[str, Any]:
+    """How a picture becomes an input, as fields that a program can follow.
+
+    Args:
+        side: Of the square input, in pixels.
+        resize: The side of a picture that is scaled to ``to``; the other one keeps the ratio, or both are.
+        round: How that other side is rounded to whole pixels.
+        place: Where the scaled picture lies in the square; what is larger is cut off.
+        to: In pixels; as the square's side where it is not named.
+        filter: ``bilinear``, or ``bicubic`` …
+        antialias: Whether a pixel of a shrunk picture is a mean of all that it covers.
+        fill: What the rest of the square holds, from 0 to 255, of each channel or of all.
+        thin: Before it is scaled, a picture is cut to its middle so that its longer side is at most this many times the shorter one.
+        mean: What is taken from each channel, after the division by 255.
+        std: By what each channel is then divided.
+    """
+    scaled = {"resize": resize, "to": to or side, "round": round, "filter": filter, "antialias": antialias}
+    square = {"place": place, "fill": fill if isinstance(fill, int) else list(fill), "thin": thin}
+    values = {"order": "RGB", "layout": "NCHW", "mean": list(mean), "std": list(std)}
+    return {"size": [side, side], **scaled, **square, **values}
 
 
 def _as_onnx(graph: Graph, module: nn.Module, inputs: Tensor, file: Path) -> None:

@@ -24,7 +24,10 @@ class ImagePredictor(ABC):
         task: Our name of its task.
         classes: Class names by index.
         imgsz: Side of its square input in pixels.
+        keypoints: The names of its keypoints in their order; empty for another task than pose.
     """
+
+    keypoints: tuple[str, ...] = ()
 
     def __init__(self, task: str, classes: Sequence[str], imgsz: int, further: Further = nothing_further) -> None:
         """``further`` recognises what the library itself raises."""

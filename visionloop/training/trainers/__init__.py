@@ -321,13 +321,14 @@ class Exported:
 
     Attributes:
         file: The file.
-        preprocessing: How a picture becomes an input, for people and programs: size, order of the channels, scale, border.
+        preprocessing: How a picture becomes an input, in the fields that docs/export.md lists.
         prepared: Makes an input, 1 × 3 × height × width, of a picture (height × width × 3 in RGB).
         reference: The outputs of the model itself for an input, in the order of the file's.
         rows: What outputs say.
         located: Boxes (N × 4) of the input of a picture of this height and width, in pixels of the picture; without it, or for whole
             images, how good the model is as a detector is not measured.
         suppressed: Whether no two rows are the same object.
+        outputs: How outputs are read, in the fields that docs/export.md lists; empty where no program but the trainer's can.
     """
 
     file: Path
@@ -337,6 +338,7 @@ class Exported:
     rows: Callable[[Sequence[NDArray[Any]]], Rows]
     located: Callable[[NDArray[Any], tuple[int, int]], NDArray[Any]] | None = None
     suppressed: bool = True
+    outputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable

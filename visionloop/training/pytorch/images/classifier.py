@@ -41,7 +41,7 @@ class Classifier(Description, ABC):
         """How a picture is prepared for validation and prediction."""
 
     def preprocessing(self) -> Mapping[str, Any]:
-        """The same in words and numbers, for an exported model."""
+        """The same as `exporting.preprocessing_of` says it; empty where its fields can't."""
         return {}
 
     def scores(self, model: nn.Module, inputs: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class LoadedClassifier(LoadedModel[Classifier]):
         def prepared(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
             return np.asarray(self._transform(Image.fromarray(pixels))[None].numpy(), np.float32)
 
-        described = {"order": "RGB", "layout": "NCHW", **self.about.preprocessing()}
+        described = self.about.preprocessing() or {"size": [self.imgsz, self.imgsz]}
         graph = exporting.classifying(self.about.scores, self.model)
         return exporting.exported(graph, self.imgsz, described, prepared, folder, format=format)
 

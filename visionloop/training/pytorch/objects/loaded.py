@@ -24,15 +24,6 @@ from visionloop.training.pytorch.objects.measuring import mask_in_picture, measu
 from visionloop.training.pytorch.prediction import outlines
 from visionloop.training.trainers import Evaluation, Exported, Prediction, PredictionSettings
 
-#: How a picture becomes an input.
-FITTED = {
-    "order": "RGB",
-    "layout": "NCHW",
-    "scale": "divide by 255",
-    "fit": "scale the longer side to the input's (bilinear), place in the upper left corner",
-    "fill": pictures.GREY,
-}
-
 
 class LoadedDetector(LoadedModel[Detector]):
     """A detector on its device."""
@@ -40,6 +31,7 @@ class LoadedDetector(LoadedModel[Detector]):
     def __init__(self, about: Detector, model: nn.Module, config: Mapping[str, Any]) -> None:
         """Of the settings ``batch``, ``conf`` (0.001) and ``device`` are used; raises as `LoadedModel`."""
         super().__init__(about.task, about, model, config)
+        self.keypoints = tuple(about.keypoint_names)
 
     def measure(self, dataset: Path, split: str, on_batch: Callable[[int, int], None]) -> Evaluation:
         """Measures on ``images/{split}/…`` with ``labels/{split}/…``."""
@@ -64,7 +56,8 @@ class LoadedDetector(LoadedModel[Detector]):
         graph, side = self.about.graph(self.model), self.imgsz
         if graph is None:
             return super().exported(folder, format)
-        return exporting.exported(graph, side, FITTED, _prepared(side), folder, _located(side), format)
+        how = exporting.preprocessing_of(side, resize="longer", round="up", place="corner", fill=pictures.GREY)
+        return exporting.exported(graph, side, how, _prepared(side), folder, _located(side), format)
 
     @torch.no_grad()
     def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 
 from visionloop.core.errors import InvalidConfig
 from visionloop.core.logs import notice
+from visionloop.training.pytorch.exporting import preprocessing_of
 from visionloop.training.pytorch.images.classifier import Classifier, Transform
 from visionloop.training.trainers.timm.environment import library
 
@@ -73,14 +75,29 @@ class Description(Classifier):
             crop_pct=self.crop_pct,
             crop_mode=self.crop_mode,
         )
-        # With a border the model sees the whole picture, unless it would be less than a pixel high.
-        thin = {"center": THIN, "border": self.imgsz}.get(self.crop_mode)
+        thin = self._thin
         return made if thin is None else lambda picture: made(_middle(picture, thin))
 
     def preprocessing(self) -> Mapping[str, Any]:
-        """The same in words and numbers, for an exported model."""
-        names = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
-        return {"scale": "divide by 255, subtract mean, divide by std", **{name: getattr(self, name) for name in names}}
+        """The same in fields, for an exported model: what the library's ``transforms_imagenet_eval`` makes of these values."""
+        border = self.crop_mode == "border"
+        return preprocessing_of(
+            self.imgsz,
+            resize="longer" if border else "both" if self.crop_mode == "squash" else "shorter",
+            round="nearest" if border else "down",
+            to=math.floor(self.imgsz / self.crop_pct),
+            filter=self.interpolation,
+            antialias=True,
+            fill=[round(255 * value) for value in self.mean] if border else 0,
+            thin=self._thin,
+            mean=self.mean,
+            std=self.std,
+        )
+
+    @property
+    def _thin(self) -> int | None:
+        """With a border the model sees the whole picture, unless it would be less than a pixel high."""
+        return {"center": THIN, "border": self.imgsz}.get(self.crop_mode)
 
     def training_transform(self, config: Mapping[str, Any]) -> Transform:
         """Makes an input of a picture for training, by the settings of augmentation."""

@@ -152,7 +152,9 @@ class Description(Detector):
     def graph(self, model: nn.Module) -> Graph:
         """Boxes, scores and classes of what the model finds, masks in their boxes or keypoints; one picture at a time."""
         more = {"maskrcnn": ("masks",), "keypointrcnn": ("keypoints",)}.get(self.family, ())
-        return Graph(_Flat(model, self.background), ("boxes", "scores", "classes", *more), self._rows, ragged=True)
+        return Graph(
+            _Flat(model, self.background), ("boxes", "scores", "classes", *more), self._rows, "objects", ragged=True
+        )
 
     def _rows(self, outputs: Sequence[NDArray[Any]]) -> Rows:
         """What outputs of the graph say."""

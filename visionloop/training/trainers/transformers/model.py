@@ -55,7 +55,7 @@ class Description(Detector):
 
     def graph(self, model: nn.Module) -> Graph:
         """Boxes and scores of each query."""
-        return Graph(_Flat(model), ("boxes", "scores"), lambda outputs: Rows(outputs[1][0], outputs[0][0]))
+        return Graph(_Flat(model), ("boxes", "scores"), lambda outputs: Rows(outputs[1][0], outputs[0][0]), "queries")
 
     def find(self, model: nn.Module, inputs: torch.Tensor) -> list[Found]:
         """What a model finds, the likeliest first: of each query each class is likely by itself, so the best pairs of both count."""

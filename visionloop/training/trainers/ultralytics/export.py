@@ -22,21 +22,6 @@ from visionloop.training.trainers.ultralytics.tasks import task_of_library
 #: What the library fills a picture's border with.
 FILL = 114
 
-#: How a picture becomes an input, but for a classifier's.
-LETTERBOX = {
-    "order": "RGB",
-    "layout": "NCHW",
-    "scale": "divide by 255",
-    "fit": "scale the longer side to the input's (bilinear), place in the middle",
-    "fill": FILL,
-}
-CLASSIFIED = {
-    "order": "RGB",
-    "layout": "NCHW",
-    "scale": "divide by 255",
-    "fit": "scale the shorter side to the input's (bilinear), cut out the middle",
-}
-
 
 class _Flat(nn.Module):
     """A model with the tensors that its runtimes expect as outputs: the predictions, and of a segmenter the masks' prototypes."""
@@ -64,12 +49,15 @@ def exported(checkpoint: Path, folder: Path, format: str = "onnx") -> Exported:
     task, side = task_of_library(loaded.task), int(loaded.overrides.get("imgsz", 640))
     model, classes = loaded.model, len(files.class_names(loaded.model))
     if task == "classification":
-        graph = Graph(_Flat(model), ("output0",), lambda outputs: Rows(outputs[0]))
-        return exporting.exported(graph, side, CLASSIFIED, _classified(side), folder, format=format)
+        graph = Graph(_Flat(model), ("output0",), lambda outputs: Rows(outputs[0]), "classes")
+        how = exporting.preprocessing_of(side, resize="shorter", round="down", antialias=True)
+        return exporting.exported(graph, side, how, _classified(side), folder, format=format)
     whole = bool(getattr(model.model[-1], "end2end", False))
+    form = "rows" if whole else "places"
     outputs = ("output0", "output1") if task == "segmentation" else ("output0",)
-    graph = Graph(_Flat(model), outputs, lambda found: _rows(found, classes, whole), suppressed=whole)
-    return exporting.exported(graph, side, LETTERBOX, _letterboxed(side), folder, _located(side), format)
+    graph = Graph(_Flat(model), outputs, lambda found: _rows(found, classes, whole), form, suppressed=whole)
+    how = exporting.preprocessing_of(side, resize="longer", round="nearest", fill=FILL)
+    return exporting.exported(graph, side, how, _letterboxed(side), folder, _located(side), format)
 
 
 def _rows(outputs: Sequence[NDArray[Any]], classes: int, whole: bool) -> Rows:

@@ -32,7 +32,7 @@ class UltralyticsPredictor(ImagePredictor):
         imgsz = int(self._model.overrides.get("imgsz", 640))
         super().__init__(task_of_library(self._model.task), files.class_names(self._model.model), imgsz, recognised)
         self._device = resolve_device(None).name
-        self._keypoints = files.keypoint_names(self._model.model)
+        self.keypoints = tuple(files.keypoint_names(self._model.model))
 
     def see(self, pixels: NDArray[np.uint8], settings: PredictionSettings) -> list[Prediction]:
         """The objects of a picture, or its likeliest classes."""
@@ -64,7 +64,7 @@ class UltralyticsPredictor(ImagePredictor):
 
     def _points(self, rows: list[list[float]]) -> dict[str, tuple[float, float, float]]:
         """x, y and confidence by name; a model that measures no confidence of keypoints has 1."""
-        names = self._keypoints or tuple(map(str, range(len(rows))))
+        names = self.keypoints or tuple(map(str, range(len(rows))))
         return {name: (row[0], row[1], row[2] if len(row) > 2 else 1.0) for name, row in zip(names, rows, strict=True)}
 
 
