@@ -194,7 +194,7 @@ def _of_checkpoint(model: str, wanted: Wanted, out: Path, images: Sequence[str],
 
 def _by_metric(model: str, wanted: Wanted, out: Path, images: Sequence[str], command: str) -> Report:
     """A registered version, measured on the labels of its own evaluation by the stage export, whose receipt a run finds again."""
-    from visionloop.components.export.result import read, read_one
+    from visionloop.components.export.result import read
     from visionloop.core import catalog, receipts
     from visionloop.core.running import Invocation, run_stage
     from visionloop.core.storage import open_prefix
@@ -231,7 +231,7 @@ def _by_metric(model: str, wanted: Wanted, out: Path, images: Sequence[str], com
             put = _put(files, wanted, out, f"{version.name}-{version.number}")
         times = one.receipt.timings
         own, its = (times.get(name) for name in ("latency_median_seconds", "model_latency_median_seconds"))
-    return _report(version.name, version.number, read_one(one), put, own and own * 1000, its and its * 1000)
+    return _report(version.name, version.number, listed.result, put, own and own * 1000, its and its * 1000)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from visionloop.core.receipts import Result, look
 from visionloop.core.runs import RunRecord
 from visionloop.core.stage import Outcome
 from visionloop.core.storage import open_prefix
+from visionloop.pipelines.models.opened import opened
+from visionloop.registry import Registry
 from visionloop.training.trainers import Exported, Rows
 
 #: What the toy finds in every picture.
@@ -208,13 +211,30 @@ def test_for_openvino_both_files_are_made_from_onnx_and_put_beside_the_version(p
 
 @pytest.mark.usefixtures("mlflow_uri")
 def test_what_is_accepted_by_its_metric_is_measured_on_the_labels_of_the_evaluation(
-    prepared: Prepared, toy: ExportingTrainer, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    prepared: Prepared,
+    toy: ExportingTrainer,
+    name: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     evaluation = prepared.evaluate(prepared.train(), name)
     prepared.register(evaluation, name)
     words = ("export", f"{name}@champion", "--format", "onnx:fp16", "--out", tmp_path / "out")
-    code, out, sentence = command(capfd, *words)
+    workspace = Path(prepared.workspace.removeprefix("file://"))
+
+    @contextmanager
+    def ended_after(*wanted: str, command: str) -> Iterator[Registry]:
+        """As where the embedded store ends with the command: nothing is read from it afterwards."""
+        with opened(*wanted, command=command) as registry:
+            yield registry
+        workspace.rename(tmp_path / "away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("visionloop.pipelines.cli.export.opened", ended_after)
+        code, out, sentence = command(capfd, *words)
     assert code == 0, sentence
+    (tmp_path / "away").rename(workspace)
     (report,) = json.loads(out)["exports"]
     assert (report["precision"], report["metric"], report["value"]) == ("fp16", "mAP50-95", report["model_value"])
     assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{name}-1.onnx"}
