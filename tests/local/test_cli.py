@@ -83,3 +83,15 @@ def test_the_entry_point_of_a_container_imports_no_library_of_a_trainer_or_an_en
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("words", ["model list", "status"])
+def test_a_current_folder_that_is_gone_is_one_sentence(words: str, tmp_path: Path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = Path(sys.executable).with_name("visionloop")
+    command = f'cd "{gone}" && rmdir "{gone}" && exec "{program}" {words}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "The current folder is gone or can't be read; change to another one" in done.stderr
+    assert "Traceback" not in done.stderr
