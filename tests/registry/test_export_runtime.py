@@ -133,3 +133,22 @@ def test_an_input_is_prepared_as_the_trainer_prepares_it(trainer: str, task: str
         expected = exported.prepared(pixels)
         assert inputs.shape == expected.shape, size
         assert np.abs(inputs - expected).max() <= most, size
+
+
+def test_a_classifier_that_does_not_say_how_its_inputs_are_prepared_gets_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionloop.training.trainers.timm.model import Description
+
+    monkeypatch.setattr(Description, "preprocessing", lambda self: {})
+    described = Described(
+        task="classification",
+        classes=list(CLASSES),
+        keypoints=[],
+        training_digest="",
+        checkpoint_sha256="",
+        operating_point={},
+    )
+    file = checkpoint("timm", "classification", tmp_path)
+    files, result, _ = make(catalog.trainer("timm"), file, Wanted("onnx", "fp32"), described, drawn(), tmp_path)
+    assert (result.accepted, set(files)) == (True, {MODEL})

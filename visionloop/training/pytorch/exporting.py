@@ -117,7 +117,9 @@ def exported(
         outputs = module(torch.from_numpy(inputs))
         return [output.numpy() for output in ((outputs,) if isinstance(outputs, Tensor) else outputs)]
 
-    outputs = {"form": graph.form, "overlap": None if graph.suppressed else OVERLAP, "most": MOST}
+    # Who can't prepare an input from the fields has no use for the outputs either.
+    followed = "resize" in preprocessing
+    outputs = {"form": graph.form, "overlap": None if graph.suppressed else OVERLAP, "most": MOST} if followed else {}
     return Exported(file, preprocessing, prepared, reference, graph.rows, located, graph.suppressed, outputs)
 
 
